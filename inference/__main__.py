@@ -1,0 +1,5 @@
+"""`python -m inference` is the command `weightproof`."""
+
+from inference.cli import main
+
+main()

@@ -1,0 +1,169 @@
+"""The routes, and how an answer of the story becomes an HTTP response."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from fastapi import FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from inference import paid_call
+from inference.api import chat, classify, models, proofs
+from inference.api.problems import handle, problem
+from inference.api.schemas import ChatRequest, ClassifyRequest, parse
+from inference.catalog import CatalogEntry
+from inference.errors import BodyTooLargeError, NodeError, PaymentRefusedError
+from inference.node import Node
+from inference.paid_call import Call, demand
+from inference.payments.x402 import decode_payment
+from inference.work import Work
+
+_Ask = TypeVar("_Ask", ChatRequest, ClassifyRequest)
+# Browser clients may read only what is named here (x402 over HTTP, CORS).
+_EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
+
+
+def create_app(node: Node) -> FastAPI:
+    """Return the ASGI application of an opened node."""
+    app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    app.add_exception_handler(Exception, handle)
+    app.add_exception_handler(NodeError, handle)
+    _paid(app, node, "/v1/chat/completions", "chat", ChatRequest, chat.prepare)
+    _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
+    app.include_router(models.router(node))
+    app.include_router(proofs.router(node))
+    return app
+
+
+def _lifespan(node: Node) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with node.running():
+            yield
+
+    return lifespan
+
+
+def _paid(
+    app: FastAPI,
+    node: Node,
+    path: str,
+    task: str,
+    kind: type[_Ask],
+    prepare: Callable[[CatalogEntry, _Ask], Awaitable[Work]],
+) -> None:
+    """Put a paid route at `path`; a GET on it shows the offers or refunds a channel."""
+
+    async def post(request: Request) -> Response:
+        body = await _read_body(request, node.config.max_body_bytes)
+        ask = parse(kind, body)
+        call = Call(
+            url=node.config.public_url + path,
+            body=body,
+            payment=request.headers.get("payment-signature"),
+            model=ask.model,
+            task=task,
+            prepare=lambda entry: prepare(entry, ask),
+        )
+        return _respond(await paid_call.run(call, node.till))
+
+    async def get(request: Request) -> Response:
+        offers = node.cashier.offers(node.config.public_url + path, 0)
+        header = request.headers.get("payment-signature")
+        if header is None:
+            return _respond(demand(offers))
+        payment = decode_payment(header)
+        try:
+            settled = await node.refund(payment, offers)
+        except PaymentRefusedError as refusal:
+            return _respond(demand(offers, refusal))
+        return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
+
+    app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
+    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
+
+
+def _respond(result: paid_call.Answer | paid_call.Stream) -> Response:
+    if isinstance(result, paid_call.Stream):
+        return _EventStream(result.events, result.headers)
+    if result.failure is not None:
+        response = problem(result.failure)
+        response.status_code = result.status
+    else:
+        response = Response(result.body, result.status, media_type=result.media_type)
+    response.headers.update(result.headers)
+    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+    return response
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Read at most `limit` bytes; a larger body is refused before it is read."""
+    declared = request.headers.get("content-length", "0")
+    body = bytearray()
+    if declared.isdigit() and int(declared) <= limit:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                break
+        else:
+            return bytes(body)
+    raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+
+
+class _EventStream(Response):
+    """Server-sent events that notice at once when their reader leaves.
+
+    Starlette's own streaming response leaves the generator to the garbage collector then; here
+    it is closed in order, so that the charge for what was delivered is booked.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(headers={**headers, "Access-Control-Expose-Headers": _EXPOSED})
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await self._send_all(send, gone)
+        finally:
+            gone.cancel()
+            await self._events.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    async def _send_all(self, send: Send, gone: asyncio.Future[None]) -> None:
+        while True:
+            piece = asyncio.ensure_future(_next(self._events))
+            waiting: set[asyncio.Future[None] | asyncio.Future[bytes | None]] = {piece, gone}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                piece.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await piece
+                return
+            data = piece.result()
+            message = {
+                "type": "http.response.body",
+                "body": data or b"",
+                "more_body": data is not None,
+            }
+            try:
+                await send(message)
+            except OSError:  # how servers say that the socket is closed
+                return
+            if data is None:
+                return
+
+
+async def _next(events: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(events, None)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue

@@ -1,0 +1,40 @@
+"""Errors as clients see them: OpenAI's error object, and nothing of the node's inside."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import Request, Response
+
+from inference.errors import NodeError, RequestError, UnavailableError
+from registry.errors import ChainError, WeightproofError
+
+_TYPES = {400: "invalid_request_error", 402: "payment_required", 404: "invalid_request_error"}
+# A client that waits this long meets a restarted chain node or a shorter queue.
+RETRY_AFTER_S = "2"
+
+
+def problem(error: NodeError) -> Response:
+    """Return the response that stands for an error."""
+    text = f"{error.message}; {error.hint}" if error.hint else error.message
+    headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503) else {}
+    body = {
+        "error": {
+            "message": text,
+            "type": _TYPES.get(error.status, "server_error" if error.status >= 500 else "error"),
+            "param": (error.param or None) if isinstance(error, RequestError) else None,
+            "code": error.code,
+        }
+    }
+    return Response(json.dumps(body), error.status, headers, "application/json")
+
+
+async def handle(_: Request, error: Exception) -> Response:
+    """Turn any error that reached the outermost door into a response."""
+    if isinstance(error, NodeError):
+        return problem(error)
+    if isinstance(error, ChainError):
+        return problem(UnavailableError("the chain does not answer; nothing was charged"))
+    if isinstance(error, WeightproofError):
+        return problem(NodeError("the node could not do this; nothing was charged"))
+    return problem(NodeError("the node failed; nothing was charged"))

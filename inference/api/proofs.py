@@ -1,0 +1,106 @@
+"""What anybody may check: the log, its proofs, receipts and channels. Nothing here is trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import Connection
+
+from inference.audit.log import MAX_PAGE
+from inference.errors import ModelUnknownError, RequestError
+from inference.node import Node
+from inference.payments import books
+from inference.receipts import find_receipt
+
+
+class NotFoundError(ModelUnknownError):
+    """No such receipt or channel."""
+
+    code = "not_found"
+
+
+def router(node: Node) -> APIRouter:
+    """Return the routes over a node's log."""
+    routes = APIRouter()
+    database, log = node.database, node.log
+
+    @routes.get("/v1/log", response_model=None)
+    async def identity() -> Response:
+        contracts = node.config.registry.contracts
+        return _json(
+            {
+                "format": "weightproof/log@1",
+                "origin": log.origin,
+                "node": node.signer.address,
+                "chain": contracts.chain_id,
+                "anchor": contracts.audit_anchor,
+                "registry": contracts.model_registry,
+                "size": database.read(log.size),
+            }
+        )
+
+    @routes.get("/v1/log/checkpoint", response_model=None)
+    async def checkpoint() -> Response:
+        signed = await asyncio.to_thread(node.settlement.checkpoint)
+        return Response(signed.note, media_type="text/plain; charset=utf-8")
+
+    @routes.get("/v1/log/entries", response_model=None)
+    async def entries(start: int = Query(ge=0), end: int = Query(ge=0)) -> Response:
+        if not start < end:
+            raise RequestError(f"start must be below end, at most {MAX_PAGE} at once", param="end")
+        found = database.read(lambda tx: log.entry_bytes(tx, start, end))
+        return _json({"start": start, "entries": [entry.decode() for entry in found]})
+
+    @routes.get("/v1/log/proof/inclusion", response_model=None)
+    async def inclusion(seq: int = Query(ge=0), size: int = Query(ge=1)) -> Response:
+        proof = database.read(lambda tx: log.inclusion_proof(tx, seq, size))
+        return _json({"seq": seq, "size": size, "proof": _hex(proof)})
+
+    @routes.get("/v1/log/proof/consistency", response_model=None)
+    async def consistency(old: int = Query(ge=0), new: int = Query(ge=0)) -> Response:
+        proof = database.read(lambda tx: log.consistency_proof(tx, old, new))
+        return _json({"old": old, "new": new, "proof": _hex(proof)})
+
+    @routes.get("/v1/receipts/{receipt_id}", response_model=None)
+    async def receipt(receipt_id: str) -> Response:
+        # The salts stay with the payer: with them, anybody could test guesses of a prompt.
+        signed = database.read(lambda tx: find_receipt(tx, receipt_id))
+        if signed is None:
+            raise NotFoundError(f"no receipt {receipt_id!r:.80} here")
+        return _json(signed.public())
+
+    @routes.get("/v1/channels/{channel_id}", response_model=None)
+    async def channel(channel_id: str) -> Response:
+        state = _channel_state(node, channel_id.lower())
+        if state is None:
+            raise NotFoundError(f"no channel {channel_id!r:.80} here")
+        return _json(state)
+
+    return routes
+
+
+def _channel_state(node: Node, channel_id: str) -> dict[str, object] | None:
+    def read(tx: Connection) -> dict[str, object] | None:
+        account = node.cashier.ledger.account(tx, channel_id)
+        if account is None:
+            return None
+        return {
+            "channelId": channel_id,
+            "cumulative": str(account.claimable(books.opened(tx, channel_id))),
+            "signedMax": str(account.signed_max),
+            "balance": str(account.chain.balance),
+            "totalClaimed": str(account.chain.total_claimed),
+            "size": node.log.size(tx),
+        }
+
+    return node.database.read(read)
+
+
+def _hex(hashes: tuple[bytes, ...]) -> list[str]:
+    return ["0x" + item.hex() for item in hashes]
+
+
+def _json(value: object) -> Response:
+    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")

@@ -1,0 +1,1 @@
+"""The audit log: what the node said, in an order nobody can change unseen."""

@@ -1,0 +1,79 @@
+"""Log entries: one canonical JSON text each, the leaves of the log.
+
+Kinds and what their body holds:
+
+==============  ====================================================================
+receipt         `{receipt, signature}`: what the payer got, less the salts
+settlement      claims booked and tokens moved: claims, transactions, gas
+anchor          a checkpoint that was written on chain: size, root, transaction
+incident        the node noticed something wrong with itself
+start           a node opened the log: node, origin, chain, software version
+==============  ====================================================================
+
+No body holds a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from inference.audit.document import FormatError
+from inference.audit.merkle import leaf_hash
+from registry.errors import CanonicalError
+from registry.signing.canonical import MAX_INTEGER, JsonObject, decode_object, encode
+
+FORMAT: Final = "weightproof/entry@1"
+RECEIPT: Final = "receipt"
+SETTLEMENT: Final = "settlement"
+ANCHOR: Final = "anchor"
+INCIDENT: Final = "incident"
+START: Final = "start"
+KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, START})
+# A receipt takes about 2 KiB, a claim of a hundred channels about 20: the rest is margin.
+MAX_BYTES: Final = 256 * 1024
+_KEYS: Final = frozenset({"format", "seq", "kind", "body"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log. `seq` is its index, counted from 0 without gaps."""
+
+    seq: int
+    kind: str
+    body: JsonObject
+
+    def __post_init__(self) -> None:
+        """Refuse, with `FormatError`, a position or kind that cannot be."""
+        if isinstance(self.seq, bool) or not 0 <= self.seq <= MAX_INTEGER:
+            raise FormatError("seq", f"{self.seq!r:.60} is not a position")
+        if self.kind not in KINDS:
+            raise FormatError("kind", f"{self.kind!r:.60} is not a kind of entry known here")
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes. Raises `CanonicalError` for a body that has none."""
+        data = encode({"format": FORMAT, "seq": self.seq, "kind": self.kind, "body": self.body})
+        if len(data) > MAX_BYTES:
+            raise FormatError("body", f"an entry of {len(data)} bytes, more than {MAX_BYTES}")
+        return data
+
+    def leaf(self) -> bytes:
+        """Return the 32-byte leaf hash."""
+        return leaf_hash(self.encode())
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Read one entry's bytes. Raises `FormatError` for anything but one canonical entry."""
+    try:
+        value = decode_object(data, max_bytes=MAX_BYTES)
+    except CanonicalError as error:
+        raise FormatError("entry", str(error)) from error
+    if value.get("format") != FORMAT:
+        raise FormatError("format", f"{value.get('format')!r:.60} is not {FORMAT}")
+    if value.keys() != _KEYS:
+        odd = sorted(value.keys() ^ _KEYS)[0]
+        raise FormatError(odd, "unknown field" if odd in value else "missing")
+    seq, kind, body = value["seq"], value["kind"], value["body"]
+    if not isinstance(seq, int) or not isinstance(kind, str) or not isinstance(body, dict):
+        raise FormatError("entry", "seq is an integer, kind is text, body is an object")
+    return Entry(seq, kind, body)

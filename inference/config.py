@@ -1,0 +1,152 @@
+"""Settings of the node: the sections `node`, `models` and their prices of `weightproof.toml`.
+
+==========================  ====================================================================
+WEIGHTPROOF_NODE_URL        the node that client commands talk to
+DATABASE_URL                overrides node.database
+==========================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.payments.pricing import Price
+from registry.config import RegistryConfig, Section, find_file, read_file, registry_config
+from registry.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class AssetConfig:
+    """The token a node is paid in: its address and EIP-712 domain."""
+
+    address: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model to serve: the name clients use, its ModelId, where its files lie, its price."""
+
+    name: str
+    model_id: bytes
+    folder: Path | None
+    price: Price
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms."""
+
+    registry: RegistryConfig
+    host: str
+    port: int
+    public_url: str
+    origin: str
+    database_url: str
+    asset: AssetConfig
+    receiver: str
+    min_deposit: int
+    withdraw_delay_s: int
+    max_body_bytes: int
+    max_queue: int
+    revocation_poll_s: int
+    resident_check_s: int
+    chain_grace_s: int
+    settle_every_s: int
+    device: str
+    threads: int
+    models: tuple[ModelConfig, ...]
+
+
+def load(explicit: Path | None = None) -> NodeConfig:
+    """Read the settings file and the environment. Raises `ConfigError`."""
+    path = find_file(explicit)
+    root = read_file(path)
+    registry = registry_config(path, root)
+    config = _node(root.section("node"), registry, _models(root, path.parent))
+    root.finish()
+    return config
+
+
+def node_url(config: NodeConfig) -> str:
+    """Return where client commands find the node."""
+    return os.environ.get("WEIGHTPROOF_NODE_URL") or config.public_url
+
+
+def _node(
+    section: Section, registry: RegistryConfig, models: tuple[ModelConfig, ...]
+) -> NodeConfig:
+    host, port = section.text("host", "127.0.0.1"), section.integer("port", 8402, high=65535)
+    database = registry.path.parent / section.text("database", ".weightproof/node.sqlite")
+    config = NodeConfig(
+        registry=registry,
+        host=host,
+        port=port,
+        public_url=section.text("public_url", f"http://{host}:{port}"),
+        origin=section.text("origin", "weightproof.local/node"),
+        database_url=os.environ.get("DATABASE_URL") or f"sqlite:///{database}",
+        asset=_asset(section.section("asset")),
+        receiver=section.text("receiver", ""),
+        min_deposit=section.integer("min_deposit", 1),
+        withdraw_delay_s=section.integer("withdraw_delay_s", 900, low=900, high=2_592_000),
+        max_body_bytes=section.integer("max_body_bytes", 1024 * 1024, low=1),
+        max_queue=section.integer("max_queue", 64, low=1),
+        revocation_poll_s=section.integer("revocation_poll_s", 1, low=1, high=60),
+        resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
+        chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
+        settle_every_s=section.integer("settle_every_s", 0, high=86400),
+        device=section.text("device", "auto"),
+        threads=section.integer("threads", 0, high=1024),
+        models=models,
+    )
+    section.finish()
+    return config
+
+
+def _asset(section: Section) -> AssetConfig:
+    asset = AssetConfig(
+        address=section.text("address", ""),
+        name=section.text("name", ""),
+        version=section.text("version", "1"),
+    )
+    section.finish()
+    return asset
+
+
+def _models(root: Section, folder: Path) -> tuple[ModelConfig, ...]:
+    models = tuple(_model(section, folder) for section in root.sections("models"))
+    names = [model.name for model in models]
+    if len(set(names)) != len(names):
+        raise ConfigError("two models have the same name")
+    return models
+
+
+def _model(section: Section, folder: Path) -> ModelConfig:
+    price = section.section("price")
+    files = section.text("folder", "")
+    model = ModelConfig(
+        name=section.text("name"),
+        model_id=_digest("models.id", section.text("id")),
+        folder=folder / files if files else None,
+        price=Price(
+            per_call=price.integer("per_call", 0),
+            input_per_million=price.integer("input_per_million", 0),
+            output_per_million=price.integer("output_per_million", 0),
+        ),
+    )
+    price.finish()
+    section.finish()
+    return model
+
+
+def _digest(name: str, text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise ConfigError(f"{name} must be 0x and 64 hexadecimal digits")
+    return digest

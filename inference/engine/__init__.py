@@ -1,0 +1,1 @@
+"""The engine: verified tensors in, tokens and labels out, reproducible from a receipt."""

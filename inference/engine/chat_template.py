@@ -1,0 +1,69 @@
+"""A chat as one text: the model's own template, rendered in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from jinja2.exceptions import TemplateError
+
+from inference.engine.template_sandbox import TemplateSandbox
+from inference.errors import LoadRefusedError, RequestError
+
+PATH: Final = "chat_template.jinja"
+# The largest published templates have 40 KB.
+MAX_SOURCE_BYTES: Final = 256 * 1024
+# Every chat template must be able to render this; it is tried when a model is loaded.
+_PROBE: Final = ({"role": "user", "content": "Hello"},)
+
+
+class ChatTemplate:
+    """A template, with the special tokens it may name (`bos_token` and so on)."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """Compile `source` and try it. Raises `LoadRefusedError`."""
+        if len(source.encode()) > MAX_SOURCE_BYTES:
+            raise LoadRefusedError(PATH, f"is longer than {MAX_SOURCE_BYTES} bytes")
+        self._special_tokens = dict(special_tokens)
+        self._sandbox = TemplateSandbox()
+        self._sandbox.globals["raise_exception"] = _raise_exception
+        try:
+            self._template = self._sandbox.compile_metered(source)
+            self._render(_PROBE)
+        except Exception as error:  # a template's code can raise anything
+            raise LoadRefusedError(PATH, f"is refused: {_shown(error)}") from error
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the prompt for an answer to `messages`, each with `role` and `content`.
+
+        Raises `RequestError` when the template refuses them or they take too much.
+        """
+        try:
+            return self._render(messages)
+        except Exception as error:  # a template's code can raise anything
+            raise RequestError(
+                f"the model's chat template refuses these messages: {_shown(error)}",
+                param="messages",
+            ) from error
+
+    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        variables: dict[str, Any] = {
+            **self._special_tokens,
+            "messages": [dict(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+        }
+        return self._sandbox.render(self._template, variables)
+
+
+class _RefusedByTemplateError(TemplateError):
+    """What a template itself refuses, by calling `raise_exception`."""
+
+
+def _raise_exception(message: object) -> NoReturn:
+    raise _RefusedByTemplateError(str(message)[:200])
+
+
+def _shown(error: Exception) -> str:
+    return f"{error!s:.200}" or type(error).__name__

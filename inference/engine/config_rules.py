@@ -1,0 +1,203 @@
+"""Which fields of a config.json are known, within which bounds. No torch here: only rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from inference.errors import LoadRefusedError
+
+# A rule returns whether a value is allowed; None in its place means: known, harmless, not used.
+Rule: TypeAlias = "Callable[[Any], bool]"
+Fields: TypeAlias = "Mapping[str, Rule | None]"
+
+_PATH: Final = "config.json"
+# Larger than any published model; the manifest's tensors bound what is really allocated.
+_MAX_SIZE: Final = 2**22
+_MAX_LAYERS: Final = 2**12
+_MAX_LABELS: Final = 2**14
+_ACTIVATIONS: Final = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
+# "dynamic" and "longrope" change their frequencies by the length of what was read before; a call
+# could not be replayed alone.
+_ROPE_TYPES: Final = ("default", "linear", "llama3", "yarn")
+_ROPE_NUMBERS: Final = frozenset(
+    {
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "factor",
+        "high_freq_factor",
+        "low_freq_factor",
+        "mscale",
+        "mscale_all_dim",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+        "rope_theta",
+    }
+)
+
+
+def check_fields(raw: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """Return the fields of a parsed config.json that are passed on.
+
+    Raises `LoadRefusedError` that names a field which is unknown or out of bounds.
+    """
+    kept = {}
+    for name, value in raw.items():
+        if name not in fields:
+            raise LoadRefusedError(_PATH, f"has the unknown field {name!r:.60}")
+        rule = fields[name]
+        if rule is None:
+            continue
+        if not rule(value):
+            raise LoadRefusedError(_PATH, f"{name} is {value!r:.60}, which is not allowed")
+        kept[name] = value
+    return kept
+
+
+def _whole(low: int, high: int) -> Rule:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low: float, high: float) -> Rule:
+    return lambda value: (
+        type(value) in (int, float) and math.isfinite(value) and low <= value <= high
+    )
+
+
+def _choice(*allowed: object) -> Rule:
+    # 0 == False in Python, so types are compared too.
+    return lambda value: any(type(value) is type(a) and value == a for a in allowed)
+
+
+def _optional(rule: Rule) -> Rule:
+    return lambda value: value is None or rule(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _token(value: Any) -> bool:
+    """Allow a token id, several, or none. Llama 2 writes -1 for none."""
+    ids = value if isinstance(value, list) else [value]
+    return value is None or (
+        0 < len(ids) <= 64 and all(type(i) is int and -1 <= i < _MAX_SIZE for i in ids)
+    )
+
+
+def _rope(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    rest = dict(value)
+    kinds = [rest.pop(key) for key in ("rope_type", "type") if key in rest]
+    truncate = rest.pop("truncate", False)
+    number = _number(0.0, 1e12)
+    return (
+        all(kind in _ROPE_TYPES for kind in kinds)
+        and isinstance(truncate, bool)
+        and all(name in _ROPE_NUMBERS and number(rest[name]) for name in rest)
+    )
+
+
+def _full_attention(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(kind == "full_attention" for kind in value)
+    )
+
+
+def _labels(value: Any) -> bool:
+    """Allow names by number as text, without a gap."""
+    return (
+        isinstance(value, dict)
+        and 0 < len(value) <= _MAX_LABELS
+        and set(value) == {str(number) for number in range(len(value))}
+        and all(isinstance(name, str) and 0 < len(name) <= 200 for name in value.values())
+        and len(set(value.values())) == len(value)
+    )
+
+
+_SIZE: Final = _whole(1, _MAX_SIZE)
+_LAYERS: Final = _whole(1, _MAX_LAYERS)
+_EPSILON: Final = _number(1e-14, 1e-1)
+_COMMON: Final[Fields] = {
+    # Checked before this table is used, or meaningless once the tensors are there.
+    **dict.fromkeys(("architectures", "model_type", "dtype", "torch_dtype")),
+    **dict.fromkeys(("_name_or_path", "_model_name_or_path", "transformers_version")),
+    **dict.fromkeys(("gradient_checkpointing", "initializer_range", "use_cache")),
+    **dict.fromkeys(("output_attentions", "output_hidden_states", "finetuning_task")),
+    "is_decoder": _choice(False),
+    "is_encoder_decoder": _choice(False),
+    "add_cross_attention": _choice(False),
+    "tie_word_embeddings": _flag,
+    "vocab_size": _SIZE,
+    "bos_token_id": _token,
+    "eos_token_id": _token,
+    "pad_token_id": _token,
+    "unk_token_id": None,
+    "chunk_size_feed_forward": _choice(0),
+}
+_DECODER: Final[Fields] = {
+    **_COMMON,
+    **dict.fromkeys(("attention_dropout", "pretraining_tp")),
+    "hidden_size": _SIZE,
+    "intermediate_size": _SIZE,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": _LAYERS,
+    "num_key_value_heads": _optional(_LAYERS),
+    "hidden_act": _choice(*_ACTIVATIONS),
+    "max_position_embeddings": _whole(1, 2**27),
+    "rms_norm_eps": _EPSILON,
+    "rope_theta": _number(1.0, 1e12),
+    "rope_scaling": _rope,
+    "rope_parameters": _rope,
+}
+LLAMA_FIELDS: Final[Fields] = {
+    **_DECODER,
+    **dict.fromkeys(("is_llama_config", "transformers.js_config")),
+    "rope_interleaved": _choice(False),
+    "head_dim": _optional(_whole(2, 2**12)),
+    "attention_bias": _flag,
+    "mlp_bias": _flag,
+}
+QWEN2_FIELDS: Final[Fields] = {
+    **_DECODER,
+    **dict.fromkeys(("sliding_window", "max_window_layers")),
+    "use_mrope": _choice(False),
+    "use_sliding_window": _choice(False),
+    "layer_types": _full_attention,
+}
+GPT2_FIELDS: Final[Fields] = {
+    **_COMMON,
+    **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop", "n_ctx", "task_specific_params")),
+    **dict.fromkeys(("summary_activation", "summary_first_dropout", "summary_proj_to_labels")),
+    **dict.fromkeys(("summary_type", "summary_use_proj")),
+    "n_positions": _whole(1, _MAX_SIZE),
+    "n_embd": _SIZE,
+    "n_layer": _LAYERS,
+    "n_head": _LAYERS,
+    "n_inner": _optional(_SIZE),
+    "activation_function": _choice(*_ACTIVATIONS),
+    "layer_norm_epsilon": _EPSILON,
+    "scale_attn_weights": _flag,
+    "scale_attn_by_inverse_layer_idx": _flag,
+    "reorder_and_upcast_attn": _flag,
+}
+BERT_FIELDS: Final[Fields] = {
+    **_COMMON,
+    **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout")),
+    **dict.fromkeys(("label2id", "problem_type")),
+    "hidden_size": _SIZE,
+    "intermediate_size": _SIZE,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": _LAYERS,
+    "hidden_act": _choice(*_ACTIVATIONS),
+    "layer_norm_eps": _EPSILON,
+    "max_position_embeddings": _whole(1, _MAX_SIZE),
+    "position_embedding_type": _choice("absolute"),
+    "type_vocab_size": _whole(1, 64),
+    "id2label": _labels,
+}

@@ -1,0 +1,139 @@
+"""The errors of the node, a branch of the registry's tree.
+
+::
+
+    WeightproofError
+    └── NodeError                      status 500
+        ├── RequestError               400  the body or a header is wrong; `param` names the field
+        │   ├── BodyTooLargeError      413
+        │   └── MalformedPaymentError  400  a payment header that cannot be read
+        ├── ModelUnknownError          404  no such model here
+        ├── ModelStoppedError          410  revoked, tainted or changed in memory: not sold any more
+        ├── PaymentRefusedError        402  `code` is the x402 error code
+        │   └── CorrectivePaymentError 402  carries the channel state the client resumes from
+        ├── ConflictError              409  the same identifier with another content
+        ├── UnavailableError           503  try again later; nothing was charged
+        ├── LoadRefusedError                a verified model cannot be loaded as declared
+        ├── GenerationError            500  the model failed; nothing was charged
+        ├── SettlementError                 money could not be moved; the state is kept
+        └── AuditError                      exit 6; carries the evidence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from registry.errors import WeightproofError
+
+
+class NodeError(WeightproofError):
+    """Root of what goes wrong in the node. `status` is the HTTP status it becomes."""
+
+    status = 500
+    code = "internal_error"
+
+
+class RequestError(NodeError):
+    """The request is wrong. `param` names the field at fault, or is empty."""
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than the node reads."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class MalformedPaymentError(RequestError):
+    """A payment header that is not base64 of a PaymentPayload."""
+
+    code = "malformed_payment"
+
+
+class ModelUnknownError(NodeError):
+    """No model of this name or id is served here."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class ModelStoppedError(NodeError):
+    """The model was stopped: revoked, tainted, or changed in memory."""
+
+    status = 410
+    code = "model_stopped"
+
+
+class PaymentRefusedError(NodeError):
+    """A payment that was read but is not accepted. `code` is the x402 error code."""
+
+    status = 402
+    exit_code = 5
+
+    def __init__(self, code: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class CorrectivePaymentError(PaymentRefusedError):
+    """The client lost track of its channel; `extra` holds what it resumes from."""
+
+    def __init__(self, code: str, message: str, *, extra: Mapping[str, object]) -> None:
+        super().__init__(code, message)
+        self.extra = dict(extra)
+
+
+class ConflictError(NodeError):
+    """The same identifier came with another content."""
+
+    status = 409
+    code = "conflict"
+
+
+class UnavailableError(NodeError):
+    """A part the node needs does not answer; nothing was charged."""
+
+    status = 503
+    code = "unavailable"
+    exit_code = 4
+
+
+class LoadRefusedError(NodeError):
+    """A verified model cannot be loaded as its manifest declares. `rule` says why."""
+
+    exit_code = 3
+
+    def __init__(self, path: str, rule: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {rule}", hint=hint)
+        self.path = path
+        self.rule = rule
+
+
+class GenerationError(NodeError):
+    """The model failed while it worked; nothing was charged."""
+
+    code = "generation_failed"
+
+
+class SettlementError(NodeError):
+    """Money could not be moved; the ledger keeps the state it was in."""
+
+    exit_code = 5
+
+
+class AuditError(NodeError):
+    """A check of the audit failed. `check` is its number (1 to 8), `evidence` proves it."""
+
+    exit_code = 6
+
+    def __init__(self, check: int, message: str, *, evidence: Mapping[str, object]) -> None:
+        super().__init__(f"check {check}: {message}")
+        self.check = check
+        self.evidence = dict(evidence)

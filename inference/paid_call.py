@@ -1,0 +1,218 @@
+"""Story c: a paid call becomes a receipt.
+
+1. the catalog gives engine and price
+2. quote: the most this call can cost, a pure function of body and price
+3. no payment: 402 with the offers
+4. the voucher or authorisation is verified here, without asking anybody
+5. reserve: nothing is generated without a `Reservation`
+6. generate
+7. charge: from measured usage, never above the quote
+8. one database transaction: charge + receipt + log entry
+9. answer
+
+Failure before the first token: released, nothing charged, a receipt that says so. A client that
+leaves midway is charged for what was delivered, and step 8 happens all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection
+
+from inference.audit.log import AuditLog
+from inference.catalog import Catalog, CatalogEntry
+from inference.database import Database
+from inference.errors import NodeError, PaymentRefusedError
+from inference.payments.cashier import Cashier
+from inference.payments.offers import Offers
+from inference.payments.pricing import charge, least, quote
+from inference.payments.secured import Secured
+from inference.payments.x402 import decode_payment
+from inference.receipts import SaltedHash, Salts, store_receipt
+from inference.statements import Outcome, Statement, Statements
+from inference.work import Work
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as it came: `body` is the exact bytes, `payment` the header or None."""
+
+    url: str
+    body: bytes
+    payment: str | None
+    model: str
+    task: str
+    prepare: Callable[[CatalogEntry], Awaitable[Work]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What leaves the node in one piece. `headers` are the payment headers."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+    failure: NodeError | None = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What leaves piece by piece; `events` must be closed by whoever sends them."""
+
+    headers: dict[str, str]
+    events: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True)
+class Till:
+    """What a call needs beside itself."""
+
+    catalog: Catalog
+    cashier: Cashier
+    database: Database
+    log: AuditLog
+    statements: Statements
+    ready: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _Sale:
+    """A call that holds a reservation."""
+
+    call: Call
+    entry: CatalogEntry
+    work: Work
+    quote: int
+    secured: Secured
+    salts: Salts = field(default_factory=Salts.random)
+
+
+async def run(call: Call, till: Till) -> Answer | Stream:
+    """Take a call through the nine steps.
+
+    Raises `NodeError` for what is refused before a payment is touched: unknown or stopped model,
+    a wrong body, a header that cannot be read, a chain that does not answer.
+    """
+    entry = till.catalog.get(call.model, task=call.task)  # 1
+    till.ready()
+    work = await call.prepare(entry)
+    amount = quote(entry.price, work.input_tokens, work.max_output_tokens)  # 2
+    offers = till.cashier.offers(call.url, amount)
+    if call.payment is None:  # 3
+        return demand(offers)
+    payment = decode_payment(call.payment)
+    try:
+        secured = await till.cashier.reserve(  # 4, 5
+            payment, offers, least=least(entry.price, work.input_tokens)
+        )
+    except PaymentRefusedError as refusal:
+        return demand(offers, refusal)
+    sale = _Sale(call, entry, work, amount, secured)
+    # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
+    metered = secured.scheme != "exact"
+    return await (_stream if work.streams and metered else _answer)(sale, till)
+
+
+def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
+    """Return the 402 that says what would be accepted, and why the payment was not."""
+    header = offers.demand(refusal)
+    error = refusal or PaymentRefusedError("payment_required", "this call must be paid")
+    headers = {"PAYMENT-REQUIRED": header, "Cache-Control": "no-store"}
+    return Answer(402, b"", headers, error)
+
+
+async def _answer(sale: _Sale, till: Till) -> Answer:
+    try:
+        body = b"".join([piece async for piece in sale.work.perform()])  # 6
+    except NodeError as failure:
+        await till.cashier.give_up(sale.secured)
+        return await _failed(sale, till, failure)
+    charged = _charge(sale)  # 7
+    try:
+        sale = replace(sale, secured=await till.cashier.collect(sale.secured))
+        response = SaltedHash(sale.salts.response).add(body)
+        statement, header = await _record(sale, till, "ok", response, charged)  # 8
+    except NodeError as failure:
+        return await _failed(sale, till, failure)
+    if sale.work.streams:
+        body += sale.work.closing(statement.receipt.bundle())
+        return Answer(200, body, _paid_headers(header), media_type="text/event-stream")
+    return Answer(200, body, _paid_headers(header))  # 9
+
+
+async def _failed(sale: _Sale, till: Till, failure: NodeError) -> Answer:
+    """Release the call and sign that it failed and cost nothing."""
+    _, header = await _record(sale, till, "failed", SaltedHash(sale.salts.response), 0)
+    return Answer(failure.status, b"", _paid_headers(header), failure)
+
+
+async def _stream(sale: _Sale, till: Till) -> Answer | Stream:
+    """Charge the quote up front, so that the client can book it; the rest becomes its credit."""
+    try:
+        secured, header = await till.cashier.prepay(sale.secured)
+    except NodeError as failure:
+        return await _failed(sale, till, failure)
+    return Stream(_paid_headers(header), _events(replace(sale, secured=secured), till))
+
+
+async def _events(sale: _Sale, till: Till) -> AsyncIterator[bytes]:
+    response, status = SaltedHash(sale.salts.response), "partial"
+    try:
+        async for piece in sale.work.perform():  # 6
+            response.add(piece)
+            yield piece
+        status = "ok"
+    except NodeError as failure:
+        status = "failed"
+        piece = sale.work.failing(failure)
+        response.add(piece)
+        yield piece
+    finally:
+        # Also when the reader left: what was delivered is charged, whoever stops waiting.
+        charged = 0 if status == "failed" else _charge(sale)  # 7
+        recording = asyncio.ensure_future(_record(sale, till, status, response, charged))  # 8
+        statement, _ = await asyncio.shield(recording)
+    yield sale.work.closing(statement.receipt.bundle())  # 9
+
+
+def _charge(sale: _Sale) -> int:
+    """Return what the call costs: `exact` pays its quote, a channel what was used."""
+    if sale.secured.scheme == "exact":
+        return sale.quote
+    return charge(sale.entry.price, sale.work.usage)
+
+
+async def _record(
+    sale: _Sale, till: Till, status: str, response: SaltedHash, charged: int
+) -> tuple[Statement, str]:
+    """Step 8: charge, receipt and log entry stand or fall together."""
+    outcome = Outcome(
+        status=status,
+        charged=charged,
+        served_at=int(time.time()),
+        url=sale.call.url,
+        path=urlsplit(sale.call.url).path,
+        request=sale.call.body,
+        response_hash=response.digest(),
+        salts=sale.salts,
+    )
+
+    def commit(tx: Connection) -> tuple[Statement, str]:
+        booked = till.cashier.book(tx, sale.secured, charged)
+        position = till.log.next_position(tx)
+        statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
+        till.log.append(tx, statement.receipt.entry())
+        store_receipt(tx, statement.receipt)
+        return statement, till.cashier.response(booked, statement.extensions)
+
+    return await till.database.write(commit)
+
+
+def _paid_headers(header: str) -> dict[str, str]:
+    return {"PAYMENT-RESPONSE": header, "Cache-Control": "no-store, private"}

@@ -1,0 +1,114 @@
+"""The payment token on chain: an ERC-20 with EIP-3009. Every method waits for the chain."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inference.errors import PaymentRefusedError
+from inference.payments.eip3009 import Authorization, Token
+from registry.chain.block import TxReceipt
+from registry.chain.connection import Chain
+from registry.errors import TransactionFailedError
+from registry.signing.signer import Signer
+
+# Our artifact's ABI is the standard's: it serves every token with EIP-3009.
+NAME: Final = "DevUSD"
+_TRANSFER: Final = (
+    "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,"
+    "uint8,bytes32,bytes32)"
+)
+_EXACT: Final = "invalid_exact_evm_"
+
+
+class TokenContract:
+    """One deployed token. Amounts are atomic units."""
+
+    def __init__(self, chain: Chain, address: str) -> None:
+        self._chain: Final = chain
+        self.address: Final = address
+
+    def token(self) -> Token:
+        """Read the token's EIP-712 domain."""
+        functions = self._chain.contract(NAME, self.address).functions
+        name, version = self._chain.call(functions.name()), self._chain.call(functions.version())
+        return Token(self._chain.chain_id, self.address, str(name), str(version))
+
+    def balance_of(self, owner: str) -> int:
+        """Return what `owner` holds."""
+        functions = self._chain.contract(NAME, self.address).functions
+        return int(self._chain.call(functions.balanceOf(owner)))
+
+    def is_used(self, payer: str, nonce: bytes) -> bool:
+        """Say whether an authorisation was used or cancelled; its 32-byte nonce names it."""
+        functions = self._chain.contract(NAME, self.address).functions
+        return bool(self._chain.call(functions.authorizationState(payer, nonce)))
+
+    def settlement(self, payer: str, nonce: bytes, *, from_block: int = 0) -> bytes | None:
+        """Return the hash of the transaction that used an authorisation, None when there is none.
+
+        Unlike `is_used` it tells a payment from a cancellation, and names the transaction
+        whoever sent it. `from_block` bounds the search.
+        """
+        events = self._chain.events(
+            NAME,
+            self.address,
+            "AuthorizationUsed",
+            where={"authorizer": payer, "nonce": nonce},
+            from_block=from_block,
+        )
+        return events[0].tx_hash if events else None
+
+    def check(self, authorization: Authorization) -> None:
+        """Try a transfer without sending it. Raises `PaymentRefusedError` with x402's code."""
+        try:
+            function = self._chain.contract(NAME, self.address).get_function_by_signature(_TRANSFER)
+            self._chain.call(function(*_arguments(authorization)))
+        except TransactionFailedError as error:
+            raise self._why(authorization, error) from error
+
+    def transfer(self, signer: Signer, authorization: Authorization) -> TxReceipt:
+        """Send an authorised transfer and require its Transfer event; `signer` pays the gas.
+
+        Raises `PaymentRefusedError` when the token refuses it; then nothing moved.
+        """
+        try:
+            function = self._chain.contract(NAME, self.address).get_function_by_signature(_TRANSFER)
+            receipt = self._chain.send(signer, function(*_arguments(authorization)))
+        except TransactionFailedError as error:
+            raise self._why(authorization, error) from error
+        moved = {"from": authorization.payer, "to": authorization.to, "value": authorization.value}
+        events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
+        if not any(dict(event.values) == moved for event in events):
+            raise PaymentRefusedError(
+                _EXACT + "transfer_event_mismatch", f"{receipt.text} did not move the payment"
+            )
+        return receipt
+
+    def _why(self, authorization: Authorization, error: TransactionFailedError) -> Exception:
+        if self.is_used(authorization.payer, authorization.nonce):
+            return PaymentRefusedError(
+                _EXACT + "nonce_already_used", "this authorisation was used before"
+            )
+        balance = self.balance_of(authorization.payer)
+        if balance < authorization.value:
+            return PaymentRefusedError(
+                _EXACT + "insufficient_balance",
+                f"{authorization.payer} has {balance}, the payment is {authorization.value}",
+            )
+        return PaymentRefusedError(_EXACT + "transaction_simulation_failed", error.message)
+
+
+def _arguments(authorization: Authorization) -> tuple[object, ...]:
+    # The (v, r, s) form: every EIP-3009 token has it, the bytes form only newer ones.
+    signature = authorization.signature
+    return (
+        authorization.payer,
+        authorization.to,
+        authorization.value,
+        authorization.valid_after,
+        authorization.valid_before,
+        authorization.nonce,
+        signature[64],
+        signature[:32],
+        signature[32:64],
+    )

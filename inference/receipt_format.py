@@ -1,0 +1,188 @@
+"""The receipt, format `weightproof/receipt@1`: what the node states about one call.
+
+Every field is always there. What a call did not have is zero: a refusal that names no known
+model has ModelId 0x00…00, an `exact` payment has no channel, a greedy classifier no sampling.
+Prompts and answers are bound by salted hashes only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, ClassVar, Final, TypeAlias
+
+from inference.audit.document import (
+    Address,
+    Amount,
+    Count,
+    Decimal,
+    Digest,
+    Document,
+    FormatError,
+    Text,
+    TextKind,
+)
+from registry.errors import CanonicalError
+from registry.signing.canonical import decode_object
+
+# A receipt takes about 2 KiB; the limit only bounds the work on foreign bytes.
+MAX_BYTES: Final = 16 * 1024
+
+OK: Final = "ok"
+PARTIAL: Final = "partial"
+REFUSED: Final = "refused"
+FAILED: Final = "failed"
+
+# As x402's payment-identifier: also safe in a URL.
+ReceiptId: TypeAlias = Annotated[str, TextKind(r"[A-Za-z0-9_-]{16,66}", limit=66)]
+Status: TypeAlias = Annotated[str, TextKind(r"ok|partial|refused|failed")]
+Scheme: TypeAlias = Annotated[str, TextKind(r"batch-settlement|exact|none")]
+Finish: TypeAlias = Annotated[str, TextKind(r"stop|length|cancelled|none")]
+Network: TypeAlias = Annotated[str, TextKind(r"eip155:[1-9][0-9]{0,15}", limit=32)]
+
+
+@dataclass(frozen=True)
+class BlockFacts(Document):
+    """The block at which the model's record was read."""
+
+    number: Count
+    hash: Digest
+
+
+@dataclass(frozen=True)
+class ModelFacts(Document):
+    """Which model answered, and where its record stands. `chain` is a chain id."""
+
+    name: Text
+    chain: Count
+    registry: Address
+    model_id: Digest
+    manifest_digest: Digest
+    resident_digest: Digest
+    block: BlockFacts
+
+
+@dataclass(frozen=True)
+class RuntimeFacts(Document):
+    """What computed the answer; replay in the same runtime must give the same tokens."""
+
+    engine: Text
+    version: Text
+    dtype: Text
+    device: Text
+    threads: Count
+
+
+@dataclass(frozen=True)
+class SamplingFacts(Document):
+    """How tokens were chosen. Temperature 0 is greedy; `top_k` 0 means all."""
+
+    seed: Count
+    temperature: Decimal
+    top_p: Decimal
+    top_k: Count
+    max_tokens: Count
+
+
+@dataclass(frozen=True)
+class TokenFacts(Document):
+    """Digests (`token_digest`) and counts of the tokens that went in and came out."""
+
+    input_digest: Digest
+    output_digest: Digest
+    input: Count
+    output: Count
+
+
+@dataclass(frozen=True)
+class PriceFacts(Document):
+    """The price the call was made at, in atomic units."""
+
+    per_call: Amount
+    input_per_million: Amount
+    output_per_million: Amount
+
+
+@dataclass(frozen=True)
+class PaymentFacts(Document):
+    """Who paid whom how much, in atomic units of `asset`.
+
+    `channel` names the channel (batch-settlement), `nonce` the authorisation (exact); the other
+    is zero. `cumulative` is the sum of all charges on the channel so far, this one included; for
+    `exact` it equals `charged`. `transaction` is the transfer or deposit this call made on chain,
+    zero if none. `x402_receipt` is the digest of the standard x402 receipt issued beside this one.
+    """
+
+    scheme: Scheme
+    network: Network
+    asset: Address
+    payer: Address
+    pay_to: Address
+    channel: Digest
+    nonce: Digest
+    quote: Amount
+    charged: Amount
+    cumulative: Amount
+    price: PriceFacts
+    transaction: Digest
+    x402_receipt: Digest
+
+
+@dataclass(frozen=True)
+class RequestFacts(Document):
+    """The request: its path, and the salted hash of its body's bytes."""
+
+    path: Text
+    hash: Digest
+
+
+@dataclass(frozen=True)
+class ResponseFacts(Document):
+    """The answer: why it ended, and the salted hash of its bytes.
+
+    Of a stream, the bytes are all server-sent events before the one that carries the receipt.
+    """
+
+    finish: Finish
+    hash: Digest
+
+
+@dataclass(frozen=True)
+class ReceiptFacts(Document):
+    """What the paid call knows; the log adds where it stands. `served_at` is in unix seconds."""
+
+    id: ReceiptId
+    status: Status
+    served_at: Count
+    model: ModelFacts
+    runtime: RuntimeFacts
+    sampling: SamplingFacts
+    tokens: TokenFacts
+    payment: PaymentFacts
+    request: RequestFacts
+    response: ResponseFacts
+
+
+@dataclass(frozen=True)
+class Receipt(ReceiptFacts):
+    """The facts, at index `seq` of the log of `node`, after the entry with leaf hash `prev`."""
+
+    FORMAT: ClassVar[str] = "weightproof/receipt@1"
+
+    seq: Count
+    prev: Digest
+    node: Address
+
+    @classmethod
+    def of(cls, facts: ReceiptFacts, *, seq: int, prev: bytes, node: str) -> Receipt:
+        """Place facts in the log."""
+        values = {field.name: getattr(facts, field.name) for field in fields(ReceiptFacts)}
+        return cls(**values, seq=seq, prev=prev, node=node)
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """Read a receipt's canonical bytes. Raises `FormatError` with the field at fault."""
+    try:
+        value = decode_object(data, max_bytes=MAX_BYTES)
+    except CanonicalError as error:
+        raise FormatError("receipt", str(error)) from error
+    return Receipt.from_json(value, "receipt")

@@ -1,0 +1,274 @@
+"""Receipts: the node's signed statement about one call, issued and checked.
+
+One EIP-712 signature binds the receipt's bytes to the values a contract can act on: model, payer,
+charge, request, response and log position. The payer gets the salts beside it and can check all
+of it offline; the log holds the same receipt without the salts, so that nobody else can test
+guesses of a short prompt.
+
+What format 1 fixes for ever: `salted_hash`, `token_digest` and `price_of`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from inference import schema
+from inference.audit.document import Digest, Document, FormatError, Signature
+from inference.audit.entry import RECEIPT, Entry
+from inference.errors import AuditError
+from inference.receipt_format import (
+    FAILED,
+    MAX_BYTES,
+    REFUSED,
+    PriceFacts,
+    Receipt,
+    ReceiptFacts,
+    parse_receipt,
+)
+from registry.errors import SignatureError
+from registry.signing.canonical import JsonObject, decode_object, encode
+from registry.signing.signer import Signer, recover
+from registry.signing.typed_data import Domain, Struct
+
+RECEIPT_STRUCT: Final = Struct(
+    "Receipt",
+    {
+        "receiptDigest": "bytes32",
+        "modelId": "bytes32",
+        "payer": "address",
+        "charged": "uint256",
+        "requestHash": "bytes32",
+        "responseHash": "bytes32",
+        "seq": "uint64",
+    },
+)
+SALT_BYTES: Final = 32
+_PER_MILLION: Final = 1_000_000
+_TOKENS_PREFIX: Final = b"weightproof/tokens@1\0"
+
+
+@dataclass(frozen=True)
+class Salts(Document):
+    """What the payer needs to show which request and response a receipt is about."""
+
+    request: Digest
+    response: Digest
+
+    @classmethod
+    def random(cls) -> Salts:
+        """Make fresh salts; one pair a call, never two calls with the same."""
+        return cls(os.urandom(SALT_BYTES), os.urandom(SALT_BYTES))
+
+
+@dataclass(frozen=True)
+class SignedReceipt:
+    """A receipt and the node's signature; the payer's copy carries the salts too."""
+
+    receipt: Receipt
+    signature: bytes
+    salts: Salts | None = None
+
+    def public(self) -> JsonObject:
+        """Return what anybody may see and the log holds: receipt and signature."""
+        return {"receipt": self.receipt.to_json(), "signature": "0x" + self.signature.hex()}
+
+    def bundle(self) -> JsonObject:
+        """Return what travels to the payer: the salts too, when there are any."""
+        return self.public() | ({"salts": self.salts.to_json()} if self.salts else {})
+
+    def entry(self) -> Entry:
+        """Return the log entry of this receipt."""
+        return Entry(self.receipt.seq, RECEIPT, self.public())
+
+    @classmethod
+    def from_json(cls, value: object) -> SignedReceipt:
+        """Read a bundle. Raises `FormatError` for an unknown, missing or misspelt field."""
+        if not isinstance(value, Mapping):
+            raise FormatError("", "a receipt bundle is an object")
+        if odd := value.keys() - {"receipt", "signature", "salts"}:
+            raise FormatError(f"{min(map(str, odd)):.60}", "unknown field")
+        signed = _Signed.from_json({k: value[k] for k in ("receipt", "signature") if k in value})
+        salts = Salts.from_json(value["salts"], "salts") if "salts" in value else None
+        return cls(signed.receipt, signed.signature, salts)
+
+
+@dataclass(frozen=True)
+class _Signed(Document):
+    receipt: Receipt
+    signature: Signature
+
+
+def receipt_domain(chain_id: int, anchor: str) -> Domain:
+    """Return the EIP-712 domain: receipts belong to the log anchored at `anchor`."""
+    return Domain("Weightproof Receipt", "1", chain_id, anchor)
+
+
+def salted_hash(salt: bytes, data: bytes) -> bytes:
+    """Return sha256(salt ‖ data): binds to bytes that cannot be guessed without the salt."""
+    return SaltedHash(salt).add(data).digest()
+
+
+class SaltedHash:
+    """`salted_hash` of bytes that come piece by piece, as a stream does."""
+
+    def __init__(self, salt: bytes) -> None:
+        if len(salt) != SALT_BYTES:
+            raise FormatError("salt", f"{len(salt)} bytes, not {SALT_BYTES}")
+        self._hash = hashlib.sha256(salt)
+
+    def add(self, data: bytes) -> SaltedHash:
+        """Take the next bytes."""
+        self._hash.update(data)
+        return self
+
+    def digest(self) -> bytes:
+        """Return the 32 bytes for what came so far."""
+        return self._hash.digest()
+
+
+def token_digest(ids: Iterable[int]) -> bytes:
+    """Return the digest of token ids in order, each as four little-endian bytes."""
+    packed = b"".join(token.to_bytes(4, "little") for token in ids)
+    return hashlib.sha256(_TOKENS_PREFIX + packed).digest()
+
+
+def price_of(price: PriceFacts, input_tokens: int, output_tokens: int) -> int:
+    """Return what a call of that many tokens costs: rounded up once, in the node's favour."""
+    tokens = input_tokens * price.input_per_million + output_tokens * price.output_per_million
+    return price.per_call - (-tokens // _PER_MILLION)
+
+
+def issue(
+    signer: Signer,
+    domain: Domain,
+    facts: ReceiptFacts,
+    *,
+    seq: int,
+    prev: bytes,
+    salts: Salts | None = None,
+) -> SignedReceipt:
+    """Place facts at `seq` after the entry with leaf hash `prev`, and sign them."""
+    receipt = Receipt.of(facts, seq=seq, prev=prev, node=signer.address)
+    return SignedReceipt(receipt, signer.sign_digest(signing_digest(receipt, domain)), salts)
+
+
+def signing_digest(receipt: Receipt, domain: Domain) -> bytes:
+    """Return the 32 bytes the node signs."""
+    values = {
+        "receiptDigest": hashlib.sha256(receipt.encode()).digest(),
+        "modelId": receipt.model.model_id,
+        "payer": receipt.payment.payer,
+        "charged": receipt.payment.charged,
+        "requestHash": receipt.request.hash,
+        "responseHash": receipt.response.hash,
+        "seq": receipt.seq,
+    }
+    return RECEIPT_STRUCT.digest(domain.separator(), values)
+
+
+def verify_receipt(
+    signed: SignedReceipt,
+    *,
+    node: str,
+    domain: Domain,
+    request: bytes | None = None,
+    response: bytes | None = None,
+) -> Receipt:
+    """Check a receipt offline: signature, charge, and the bytes sent and got where given.
+
+    Raises `AuditError` of check 4 (not this node, or about other bytes) or 5 (the charge), with
+    the bundle as evidence.
+    """
+    check_signature(signed, node=node, domain=domain)
+    check_charge(signed)
+    check_bytes(signed, request=request, response=response)
+    return signed.receipt
+
+
+def check_signature(signed: SignedReceipt, *, node: str, domain: Domain) -> None:
+    """Raise `AuditError` (4) unless `node` signed exactly this receipt."""
+    if signed.receipt.node != node:
+        raise _refused(4, f"the receipt is by node {signed.receipt.node}, not {node}", signed)
+    try:
+        signer = recover(signing_digest(signed.receipt, domain), signed.signature)
+    except SignatureError as error:
+        raise _refused(4, f"the receipt's signature: {error}", signed) from error
+    if signer != node:
+        raise _refused(4, f"the receipt was changed, or signed by {signer}", signed)
+
+
+def check_bytes(signed: SignedReceipt, *, request: bytes | None, response: bytes | None) -> None:
+    """Raise `AuditError` (4) unless the receipt is about these bytes."""
+    if request is None and response is None:
+        return
+    if signed.salts is None:
+        raise _refused(4, "without salts nobody can say which bytes the receipt is about", signed)
+    receipt, salts = signed.receipt, signed.salts
+    if request is not None and salted_hash(salts.request, request) != receipt.request.hash:
+        raise _refused(4, "the receipt is about another request", signed)
+    if response is not None and salted_hash(salts.response, response) != receipt.response.hash:
+        raise _refused(4, "the receipt is about another response", signed)
+
+
+def check_charge(signed: SignedReceipt) -> None:
+    """Raise `AuditError` (5) unless quote and charge follow from price and token counts.
+
+    The quote is the price of the input and of the most output allowed. A channel is charged for
+    the tokens there were; `exact` transfers the quote; what was refused or failed costs nothing.
+    """
+    tokens, payment = signed.receipt.tokens, signed.receipt.payment
+    if payment.charged > payment.quote:
+        text = f"charged {payment.charged}, more than the {payment.quote} quoted"
+        raise _refused(5, text, signed)
+    if signed.receipt.status in (REFUSED, FAILED):
+        if payment.charged:
+            raise _refused(5, f"a {signed.receipt.status} call was charged", signed)
+        return
+    limit = signed.receipt.sampling.max_tokens
+    if tokens.output > limit:
+        raise _refused(5, f"{tokens.output} tokens came out, {limit} were allowed", signed)
+    quote = price_of(payment.price, tokens.input, limit)
+    if payment.quote != quote:
+        raise _refused(5, f"quoted {payment.quote}, the price makes it {quote}", signed)
+    cost = price_of(payment.price, tokens.input, tokens.output)
+    due = quote if payment.scheme == "exact" else cost
+    if payment.charged != due:
+        raise _refused(5, f"charged {payment.charged}, price and tokens make it {due}", signed)
+
+
+def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
+    """Keep the payer's copy, in the transaction that appends its entry to the log."""
+    values = {
+        "id": signed.receipt.id,
+        "seq": signed.receipt.seq,
+        "payer": signed.receipt.payment.payer,
+        "json": signed.receipt.encode().decode(),
+        "signature": "0x" + signed.signature.hex(),
+        "salts": encode(signed.salts.to_json() if signed.salts else {}).decode(),
+        "created_at": signed.receipt.served_at,
+    }
+    tx.execute(schema.receipts.insert(), values)
+
+
+def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:
+    """Return the payer's copy of a receipt, or None. Only the payer may see its salts."""
+    table = schema.receipts
+    row = tx.execute(select(table).where(table.c.id == receipt_id)).first()
+    if row is None:
+        return None
+    salts = decode_object(row.salts.encode(), max_bytes=MAX_BYTES)
+    return SignedReceipt(
+        parse_receipt(row.json.encode()),
+        bytes.fromhex(row.signature.removeprefix("0x")),
+        Salts.from_json(salts) if salts else None,
+    )
+
+
+def _refused(check: int, message: str, signed: SignedReceipt) -> AuditError:
+    return AuditError(check, message, evidence={"receipt": signed.bundle()})

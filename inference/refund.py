@@ -1,0 +1,71 @@
+"""A payer takes its money back: what is owed is claimed, the rest refunded, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sqlalchemy import Connection
+
+from inference.errors import UnavailableError
+from inference.payments.cashier import Cashier
+from inference.payments.channel import RefundPayment, parse_batch_payload, refuse
+from inference.payments.ledger import RefundPlan
+from inference.payments.offers import Offers
+from inference.payments.verification import verify_payment
+from inference.payments.x402 import PaymentPayload, settle_response
+from inference.settlement import Settlement
+from registry.chain.block import TxReceipt
+from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
+
+
+async def refund(
+    payment: PaymentPayload, offers: Offers, cashier: Cashier, settlement: Settlement
+) -> str:
+    """Refund a channel on its payer's signed request; return the PAYMENT-RESPONSE header.
+
+    Raises `PaymentRefusedError` with the x402 code, `UnavailableError` without the chain.
+    """
+    offers.match(payment)
+    now = int(time.time())
+    verified = verify_payment(parse_batch_payload(payment.payload), cashier.terms, now=now)
+    if not isinstance(verified.payment, RefundPayment):
+        raise refuse("payload_type", "a GET on this address refunds; payments are POSTed")
+    state = await cashier.mover.channel_state(verified.channel_id, now=now)
+    plan = await cashier.database.write(
+        lambda tx: cashier.ledger.reserve_refund(tx, verified, state=state, now=now)
+    )
+    receipt = await _send(plan, cashier, settlement)
+    after = await cashier.mover.channel_state(verified.channel_id, now=now)
+    amount = settlement.channels.refunded(receipt)
+
+    def finish(tx: Connection) -> dict[str, object]:
+        committed = cashier.ledger.finish_refund(tx, plan.reservation, after)
+        if plan.claim is not None:
+            settlement.note_claims(tx, receipt, [plan.claim])
+        settlement.note(tx, "refund", receipt, amount)
+        return dict(committed.state)
+
+    channel_state = await cashier.database.write(finish)
+    return settle_response(
+        success=True,
+        network=cashier.network,
+        payer=plan.reservation.payer,
+        transaction=receipt.text,
+        amount=amount,
+        extra={"channelState": channel_state},
+    )
+
+
+async def _send(plan: RefundPlan, cashier: Cashier, settlement: Settlement) -> TxReceipt:
+    signer = settlement.signer
+    try:
+        return await asyncio.to_thread(settlement.channels.refund, signer, signer, plan)
+    except TransactionUnknownError as error:
+        # The reservation stays: the channel takes no calls until the chain says what happened.
+        raise UnavailableError("the refund was sent and its outcome is not known yet") from error
+    except ChainError as error:
+        await cashier.database.write(lambda tx: cashier.ledger.release(tx, plan.reservation))
+        if isinstance(error, TransactionFailedError):
+            raise refuse("transaction_reverted", error.reason or error.message) from error
+        raise UnavailableError("the chain does not answer; nothing was refunded") from error

@@ -1,0 +1,164 @@
+"""Every table of the node's database, on one `metadata`.
+
+One file, so that the whole durable state of a node can be read in one sitting; the modules that
+own the tables are named beside them. `inference/migrations` creates them; a test compares the two.
+
+Amounts are whole atomic units and may need 128 or 256 bits, more than any database integer:
+they are stored as decimal text and added in Python, inside the transaction that writes them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from inference.errors import NodeError
+
+# Decimal digits of the largest uint256.
+AMOUNT_DIGITS = 78
+
+
+class Amount(TypeDecorator[int]):
+    """A non-negative integer of up to 256 bits, kept as decimal text."""
+
+    impl = String(AMOUNT_DIGITS)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """Write the decimal digits. Raises `NodeError` for anything but 0 … 2^256 - 1."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 256:
+            raise NodeError(f"{value!r:.80} is not an amount")
+        return str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        """Read the digits back."""
+        return None if value is None else int(value)
+
+
+metadata = MetaData()
+
+# Whose database this is: chain_id, channels (contract address), node (address). database.py.
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# One row per payment channel. payments/ledger.py.
+channels = Table(
+    "channels",
+    metadata,
+    Column("channel_id", String(66), primary_key=True),  # 0x + 64 hex
+    Column("payer", String(42), nullable=False),
+    Column("receiver", String(42), nullable=False),
+    Column("token", String(42), nullable=False),
+    Column("config", Text, nullable=False),  # the ChannelConfig as JSON, for claims
+    # What the payer was told: cumulative charge, and the part of it never to be claimed.
+    Column("charged", Amount, nullable=False),
+    Column("credit", Amount, nullable=False),
+    # The highest voucher seen. Its signature is money: it is stored before any work is done.
+    Column("signed_max", Amount, nullable=False),
+    Column("voucher_signature", LargeBinary, nullable=False),
+    # What the chain said, at `mirrored_block` and unix second `mirrored_at`.
+    Column("balance", Amount, nullable=False),
+    Column("total_claimed", Amount, nullable=False),
+    Column("withdraw_amount", Amount, nullable=False),
+    Column("withdraw_requested_at", Integer, nullable=False),  # unix seconds, 0 = none
+    Column("refund_nonce", Amount, nullable=False),
+    Column("mirrored_block", Integer, nullable=False),
+    Column("mirrored_at", Integer, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Index("channels_payer", "payer"),
+)
+
+# Calls in flight on a channel; a row goes when its call is committed or released.
+# payments/ledger.py.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("channel_id", String(66), ForeignKey("channels.channel_id"), nullable=False),
+    # call: charged when it ends; stream: its quote is in `charged` already; refund: bars all others
+    Column("kind", String(6), nullable=False),
+    Column("amount", Amount, nullable=False),  # the quote: the most this call may cost
+    Column("least", Amount, nullable=False),  # the least it can cost
+    Column("known", Amount, nullable=False),  # the cumulative charge its voucher built upon
+    Column("told", Amount, nullable=False),  # of a stream's quote, what raised `charged`
+    Column("created_at", Integer, nullable=False),
+    Index("reservations_channel", "channel_id"),
+)
+
+# EIP-3009 authorisations spent here: `exact` payments and channel deposits. payments/ledger.py.
+authorizations = Table(
+    "authorizations",
+    metadata,
+    Column("asset", String(42), nullable=False),
+    Column("payer", String(42), nullable=False),
+    Column("nonce", String(66), nullable=False),
+    Column("purpose", String(8), nullable=False),  # exact | deposit
+    Column("reservation_id", String(32), nullable=False, unique=True),
+    Column("channel_id", String(66), nullable=True),  # deposits only
+    Column("amount", Amount, nullable=False),
+    Column("valid_before", Amount, nullable=False),  # unix seconds, a uint256 in the payload
+    Column("state", String(9), nullable=False),  # reserved settling settled unknown released
+    Column("tx_hash", String(66), nullable=True),
+    Column("created_at", Integer, nullable=False),
+    PrimaryKeyConstraint("asset", "payer", "nonce"),
+    Index("authorizations_state", "state"),
+)
+
+# The node's signed statements about calls. receipts.py.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("seq", Integer, nullable=False, unique=True),
+    Column("payer", String(42), nullable=False),
+    Column("json", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("salts", Text, nullable=False),  # JSON; given to the payer only
+    Column("created_at", Integer, nullable=False),
+    Index("receipts_payer", "payer"),
+)
+
+# The audit log: RFC 6962 leaves, and the interior nodes that are complete. audit/log.py.
+log_entries = Table(
+    "log_entries",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("level", "position"),
+)
+
+# Signed heads of the log. audit/checkpoint.py.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("anchored_tx", String(66), nullable=True),
+)

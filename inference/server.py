@@ -1,0 +1,62 @@
+"""Serving: a socket, a node, and uvicorn between them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+
+from inference.api.app import create_app
+from inference.config import NodeConfig
+from inference.node import Node
+from registry.errors import ConfigError
+from registry.terminal import Terminal
+
+# Seconds that calls in flight get to finish when the node is told to stop.
+_GRACE_S: Final = 30
+_BACKLOG: Final = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded: a port that is taken is found out at once."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another --port"
+        ) from error
+    return listener
+
+
+def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: str) -> None:
+    """Open the node and serve until a signal ends it."""
+
+    def progress(label: str, _total: int) -> Callable[[int], None]:
+        terminal.err.print(f"{label} …", style="dim")
+        return lambda _: None
+
+    node = Node.open(config, progress)
+    terminal.result(
+        {
+            "url": url,
+            "node": node.signer.address,
+            "models": [entry.name for entry in node.catalog],
+            "devices": sorted({entry.loaded.device for entry in node.catalog}),
+        },
+        title="serving; Ctrl-C stops it",
+    )
+    listener.listen(_BACKLOG)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(node),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+    )
+    server.run(sockets=[listener])

@@ -1,0 +1,155 @@
+"""What the node signs about a call: our receipt, and the standard x402 receipt beside it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from inference import offer_receipt
+from inference.audit.log import NextPosition
+from inference.catalog import CatalogEntry
+from inference.offer_receipt import PaymentReceipt
+from inference.payments.secured import Booked
+from inference.payments.pricing import Price
+from inference.receipt_format import (
+    BlockFacts,
+    ModelFacts,
+    PaymentFacts,
+    PriceFacts,
+    ReceiptFacts,
+    RequestFacts,
+    ResponseFacts,
+    RuntimeFacts,
+    SamplingFacts,
+    TokenFacts,
+)
+from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
+from inference.work import Work, sampling_facts
+from registry.signing.canonical import JsonObject
+from registry.signing.signer import Signer
+from registry.signing.typed_data import Domain
+
+_ZERO: Final = bytes(32)
+SERVED: Final = ("ok", "partial")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended. `served_at` is in unix seconds, `response_hash` 32 salted bytes."""
+
+    status: str
+    charged: int
+    served_at: int
+    url: str
+    path: str
+    request: bytes
+    response_hash: bytes
+    salts: Salts
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What was signed: our receipt and, for a served call, the extensions for x402 clients."""
+
+    receipt: SignedReceipt
+    extensions: Mapping[str, JsonObject]
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The node's voice: signs with its key, for receipts of one chain and one log."""
+
+    signer: Signer
+    domain: Domain
+
+    def about(
+        self, entry: CatalogEntry, work: Work, outcome: Outcome, booked: Booked, at: NextPosition
+    ) -> Statement:
+        """Return the signed statements about a call that was booked, for log position `at`."""
+        standard, digest = self._standard(outcome, booked)
+        facts = ReceiptFacts(
+            id="rcpt_" + secrets.token_urlsafe(18),
+            status=outcome.status,
+            served_at=outcome.served_at,
+            model=_model(entry),
+            runtime=_runtime(entry),
+            sampling=_sampling(work),
+            tokens=TokenFacts(
+                input_digest=token_digest(work.input_ids),
+                output_digest=token_digest(work.output_ids),
+                input=work.input_tokens,
+                output=len(work.output_ids),
+            ),
+            payment=_payment(entry.price, booked, digest),
+            request=RequestFacts(outcome.path, salted_hash(outcome.salts.request, outcome.request)),
+            response=ResponseFacts(work.finish, outcome.response_hash),
+        )
+        signed = issue(
+            self.signer, self.domain, facts, seq=at.seq, prev=at.prev, salts=outcome.salts
+        )
+        return Statement(signed, {"weightproof": signed.bundle(), **standard})
+
+    def _standard(self, outcome: Outcome, booked: Booked) -> tuple[dict[str, JsonObject], bytes]:
+        """Return the x402 receipt as an extension and its digest; none for what was not served."""
+        if outcome.status not in SERVED:
+            return {}, _ZERO
+        statement = PaymentReceipt(
+            network=booked.network,
+            resource_url=outcome.url,
+            payer=booked.payer,
+            issued_at=outcome.served_at,
+            transaction="0x" + booked.transaction.hex() if any(booked.transaction) else "",
+        )
+        signed = offer_receipt.sign(self.signer, statement)
+        return {"offer-receipt": {"info": {"receipt": signed}}}, statement.digest()
+
+
+def _model(entry: CatalogEntry) -> ModelFacts:
+    verified = entry.verified
+    return ModelFacts(
+        name=entry.name,
+        chain=verified.chain_id,
+        registry=verified.registry_address,
+        model_id=verified.model_id,
+        manifest_digest=verified.manifest_digest,
+        resident_digest=entry.loaded.resident.digest,
+        block=BlockFacts(verified.block.number, verified.block.hash),
+    )
+
+
+def _runtime(entry: CatalogEntry) -> RuntimeFacts:
+    facts = entry.engine.facts
+    return RuntimeFacts(
+        engine=facts.engine,
+        version=facts.version,
+        dtype=facts.dtype,
+        device=facts.device,
+        threads=facts.threads,
+    )
+
+
+def _sampling(work: Work) -> SamplingFacts:
+    sampling = work.sampling
+    if sampling is None:
+        return SamplingFacts(seed=0, temperature="0", top_p="1", top_k=0, max_tokens=0)
+    return sampling_facts(sampling)
+
+
+def _payment(price: Price, booked: Booked, x402_receipt: bytes) -> PaymentFacts:
+    return PaymentFacts(
+        scheme=booked.scheme,
+        network=booked.network,
+        asset=booked.asset,
+        payer=booked.payer,
+        pay_to=booked.pay_to,
+        channel=booked.channel,
+        nonce=booked.nonce,
+        quote=booked.quote,
+        charged=booked.charged,
+        cumulative=booked.cumulative,
+        price=PriceFacts(price.per_call, price.input_per_million, price.output_per_million),
+        transaction=booked.transaction,
+        x402_receipt=x402_receipt,
+    )

@@ -1,0 +1,1 @@
+"""Folders, files and tensors to digests, and files that can no longer change."""

@@ -1,0 +1,1 @@
+"""Canonical bytes, EIP-712 digests, and keys that sign them."""

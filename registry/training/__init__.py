@@ -1,0 +1,1 @@
+"""Training runs as records: what went in, where it ran, what came out."""

@@ -1,0 +1,281 @@
+"""The database: whose it is, what reaches the disk, and what a failure undoes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from inference import schema
+from inference.database import Database, DatabaseBusyError, DatabaseError, DatabaseFullError
+from inference.errors import NodeError
+from registry.errors import ConfigError
+
+OWNER = {"chain_id": 31337, "channels": "0xC", "node": "0xN"}
+
+
+def open_database(folder: Path, **changes: object) -> Database:
+    return Database(f"sqlite:///{folder}/node.db", **{**OWNER, **changes})  # type: ignore[arg-type]  # a mix of types
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with open_database(tmp_path) as database:
+        database.write_now(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x UNIQUE)"))
+        yield database
+
+
+def put(tx: Connection, value: object) -> None:
+    tx.exec_driver_sql("INSERT INTO t VALUES (?)", (value,))
+
+
+def count(database: Database) -> int:
+    return int(database.read(lambda tx: tx.exec_driver_sql("SELECT count(*) FROM t").scalar_one()))
+
+
+@pytest.mark.parametrize(
+    ("change", "theirs"),
+    [({"chain_id": 1}, "1"), ({"channels": "0xD"}, "0xD"), ({"node": "0xM"}, "0xM")],
+)
+def test_a_database_of_another_chain_contract_or_node_is_refused(
+    tmp_path: Path, change: dict[str, object], theirs: str
+) -> None:
+    open_database(tmp_path).close()
+    [(name, _)] = change.items()
+    with pytest.raises(ConfigError) as caught:
+        open_database(tmp_path, **change)
+    assert theirs in caught.value.message
+    assert str(OWNER[name]) in caught.value.message
+    open_database(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "node.db", "mongo://x", "sqlite:////no/such/folder/node.db", "postgresql://h/x"]
+)
+def test_a_url_that_cannot_be_opened_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Database(url, **OWNER)  # type: ignore[arg-type]  # a mix of types
+
+
+def test_the_error_of_a_url_does_not_tell_its_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Database("nosuch://me:secret@host/x", **OWNER)  # type: ignore[arg-type]  # a mix of types
+    assert "secret" not in caught.value.message
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    path.write_bytes(b"not a database" * 500)
+    with pytest.raises(ConfigError):
+        open_database(tmp_path)
+    assert path.read_bytes() == b"not a database" * 500
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    open_database(tmp_path).close()
+    with sqlite3.connect(tmp_path / "node.db") as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    raw.close()
+    with pytest.raises(ConfigError):
+        open_database(tmp_path)
+
+
+def test_the_migrations_make_exactly_the_schema(database: Database) -> None:
+    database.write_now(lambda tx: tx.exec_driver_sql("DROP TABLE t"))
+    difference = database.read(
+        lambda tx: compare_metadata(MigrationContext.configure(tx), schema.metadata)
+    )
+    assert difference == []
+
+
+def test_what_fails_undoes_itself_alone(database: Database) -> None:
+    async def race() -> list[object]:
+        def fail(tx: Connection) -> None:
+            put(tx, "half")
+            raise NodeError("on purpose")
+
+        writes = [
+            database.write(fail if i % 3 == 0 else lambda tx, i=i: put(tx, i)) for i in range(30)
+        ]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    results = asyncio.run(race())
+    assert sum(isinstance(result, NodeError) for result in results) == 10
+    assert count(database) == 20
+
+
+def test_a_broken_constraint_reaches_its_own_caller_only(database: Database) -> None:
+    database.write_now(lambda tx: put(tx, 1))
+
+    async def race() -> list[object]:
+        writes = (database.write(lambda tx, v=v: put(tx, v)) for v in (2, 1, 3))
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    results = asyncio.run(race())
+    assert [type(result) for result in results] == [type(None), IntegrityError, type(None)]
+    assert count(database) == 3
+
+
+def test_a_full_disk_refuses_and_loses_nothing(database: Database) -> None:
+    database.write_now(lambda tx: put(tx, 1))
+
+    def no_more_pages(tx: Connection) -> None:
+        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
+        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close()
+
+    database.write_now(no_more_pages)
+
+    async def race() -> list[object]:
+        writes = (database.write(lambda tx, v=v: put(tx, v)) for v in (2, b"\0" * 100_000, 3))
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    results = asyncio.run(race())
+    assert any(isinstance(result, DatabaseFullError) for result in results)
+    told = sum(result is None for result in results)
+    assert count(database) == 1 + told
+    database.write_now(lambda tx: tx.exec_driver_sql("PRAGMA max_page_count = 100000").close())
+    database.write_now(lambda tx: put(tx, 4))
+    assert count(database) == 2 + told
+
+
+def test_a_database_held_by_another_process_is_busy_and_then_works(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.write_now(lambda tx: tx.exec_driver_sql("PRAGMA busy_timeout = 50").close())
+    other = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseBusyError) as caught:
+        database.write_now(lambda tx: put(tx, 1))
+    assert caught.value.status == 503
+    assert count(database) == 0
+    other.execute("ROLLBACK")
+    other.close()
+    database.write_now(lambda tx: put(tx, 1))
+    assert count(database) == 1
+
+
+def test_two_processes_share_one_file(tmp_path: Path, database: Database) -> None:
+    with open_database(tmp_path) as other:
+
+        def fill(target: Database, start: int) -> None:
+            for value in range(start, start + 25):
+                target.write_now(lambda tx, value=value: put(tx, value))
+
+        threads = [
+            threading.Thread(target=fill, args=(target, start))
+            for target, start in ((database, 0), (other, 1000))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert count(other) == count(database) == 50
+
+
+def test_a_reader_sees_one_moment(database: Database) -> None:
+    def look(tx: Connection) -> tuple[object, object]:
+        before = tx.exec_driver_sql("SELECT count(*) FROM t").scalar()
+        database.write_now(lambda inner: put(inner, 1))
+        return before, tx.exec_driver_sql("SELECT count(*) FROM t").scalar()
+
+    assert database.read(look) == (0, 0)
+    assert count(database) == 1
+
+
+def test_a_caller_that_gives_up_does_not_undo_its_write(database: Database) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(tx: Connection) -> None:
+        entered.set()
+        leave.wait()
+        put(tx, 1)
+
+    async def give_up() -> None:
+        async def wait(function: object) -> None:
+            await database.write(function)  # type: ignore[arg-type]  # two functions, one type
+
+        tasks = [asyncio.create_task(wait(f)) for f in (slow, lambda tx: put(tx, 2))]
+        await asyncio.to_thread(entered.wait)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        leave.set()
+
+    asyncio.run(give_up())
+    database.write_now(lambda tx: None)
+    assert count(database) == 2
+
+
+def test_writes_that_wait_together_share_a_transaction(database: Database) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    commits: list[object] = []
+
+    def block(tx: Connection) -> None:
+        entered.set()
+        leave.wait()
+
+    async def crowd() -> None:
+        blocked = database.write(block)
+        await asyncio.to_thread(entered.wait)
+        waiting = [
+            database.write(lambda tx, i=i: (put(tx, i), commits.append(id(tx.get_transaction()))))
+            for i in range(100)
+        ]
+        leave.set()
+        await asyncio.gather(blocked, *waiting)
+
+    asyncio.run(crowd())
+    assert count(database) == 100
+    assert len(set(commits)) == 1
+
+
+def test_closing_finishes_what_was_asked_and_then_refuses(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    database.write_now(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x)"))
+
+    async def ask() -> None:
+        writes = [database.write(lambda tx, i=i: put(tx, i)) for i in range(20)]
+        await asyncio.to_thread(database.close)
+        await asyncio.gather(*writes)
+
+    asyncio.run(ask())
+    database.close()
+    with pytest.raises(DatabaseError):
+        database.write_now(lambda tx: None)
+    with open_database(tmp_path) as again:
+        assert count(again) == 20
+
+
+def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    program = f"""
+from inference.database import Database
+database = Database("sqlite:///{tmp_path}/node.db", chain_id=31337, channels="0xC", node="0xN")
+database.write_now(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x)"))
+for i in range(100_000):
+    database.write_now(lambda tx: tx.exec_driver_sql("INSERT INTO t VALUES (?)", (i,)))
+    print(i, flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = -1
+        for line in process.stdout:
+            told = int(line)
+            if told >= 40:
+                process.send_signal(signal.SIGKILL)
+                break
+        told = max([told, *(int(line) for line in process.stdout.read().split()[:-1])])
+    with open_database(tmp_path) as database:
+        assert told < count(database)

@@ -1,0 +1,154 @@
+"""Model folders with random weights: every architecture of the allow-list, small enough to make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
+# 256 bytes and the special tokens.
+VOCABULARY = 256 + len(SPECIAL)
+END_ID = 256
+CONTEXT = 128
+
+
+def llama(folder: Path, *, dtype: torch.dtype = torch.float32, tied: bool = False) -> Path:
+    return _chat_model(
+        folder,
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=CONTEXT,
+                tie_word_embeddings=tied,
+                **_TOKENS,
+            )
+        ).to(dtype),
+    )
+
+
+def qwen2(folder: Path) -> Path:
+    return _chat_model(
+        folder,
+        Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=VOCABULARY,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=CONTEXT,
+                **_TOKENS,
+            )
+        ),
+    )
+
+
+def gpt2(folder: Path) -> Path:
+    return _chat_model(
+        folder,
+        GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=VOCABULARY,
+                n_positions=CONTEXT,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                **_TOKENS,
+            )
+        ),
+    )
+
+
+def bert_classifier(folder: Path, labels: tuple[str, ...] = ("negative", "positive")) -> Path:
+    config = _bert_config(
+        id2label=dict(enumerate(labels)), label2id={name: n for n, name in enumerate(labels)}
+    )
+    return _save(folder, BertForSequenceClassification(config), _tokenizer(wrapped=True))
+
+
+def bert(folder: Path) -> Path:
+    return _save(folder, BertModel(_bert_config()), _tokenizer(wrapped=True))
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Set keys of a JSON file; None removes one."""
+    value = json.loads(path.read_text())
+    for key, item in changes.items():
+        value.pop(key, None)
+        if item is not None:
+            value[key] = item
+    path.write_text(json.dumps(value))
+
+
+_TOKENS = {"bos_token_id": None, "eos_token_id": END_ID, "pad_token_id": END_ID}
+
+
+def _bert_config(**more: object) -> BertConfig:
+    return BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        **more,
+    )
+
+
+def _chat_model(folder: Path, model: PreTrainedModel) -> Path:
+    _save(folder, model, _tokenizer(wrapped=False))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+def _save(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Wide enough that the next token depends on what was read.
+            parameter.normal_(0.0, 0.3, generator=generator)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": SPECIAL[0]}))
+    return folder
+
+
+def _tokenizer(*, wrapped: bool) -> Tokenizer:
+    """Bytes as tokens; `wrapped` puts an end token after each text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(
+        models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    if wrapped:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {SPECIAL[0]}", special_tokens=[(SPECIAL[0], END_ID)]
+        )
+    return tokenizer

@@ -1,0 +1,53 @@
+"""A real HTTP server on a port of its own that answers an RPC client as badly as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Answer = Callable[[BaseHTTPRequestHandler, dict[str, object]], None]
+
+
+@contextmanager
+def rpc_server(answer: Answer) -> Iterator[str]:
+    """Serve `answer` and yield the server's address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            answer(self, json.loads(self.rfile.read(length)))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def body(data: bytes, *, status: int = 200, **headers: str) -> Answer:
+    """Answer every question with the same bytes."""
+
+    def answer(handler: BaseHTTPRequestHandler, question: dict[str, object]) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def result(value: object) -> Answer:
+    """Answer every question with the same JSON-RPC result."""
+    return body(json.dumps({"jsonrpc": "2.0", "id": 1, "result": value}).encode())
