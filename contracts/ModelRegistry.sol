@@ -115,6 +115,11 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
     }
 
     /// @inheritdoc IModelRegistry
+    function nonces(address publisher) public view override(IModelRegistry, Nonces) returns (uint256) {
+        return super.nonces(publisher);
+    }
+
+    /// @inheritdoc IModelRegistry
     function recordId(address publisher, bytes32 manifestDigest) public pure returns (bytes32) {
         return keccak256(abi.encode(publisher, manifestDigest));
     }

@@ -91,7 +91,8 @@ def chain_view(workspace: Workspace) -> OnchainView:
         return ChannelState(found.balance, found.total_claimed)
 
     def used(asset: str, payer: str, nonce: bytes) -> bool:
-        return TokenContract(workspace.chain, asset).is_used(payer, nonce)
+        token = TokenContract(workspace.chain, asset)
+        return token.settlement(payer, nonce, from_block=contracts.from_block) is not None
 
     return OnchainView(
         chain=workspace.chain,

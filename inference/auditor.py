@@ -138,7 +138,7 @@ def _check_consistency(state: _Audit) -> str:
     anchored = state.chain.anchored(target.node, target.origin)
     for anchor in anchored:
         _check_extends(state, anchor.size, anchor.root, {"anchored": anchor.to_json()})
-    foreign = ""
+    known, foreign = 0, ""
     for note in state.asked.known:
         try:
             earlier = verify(note, target.node, domain, origin=target.origin).checkpoint
@@ -147,7 +147,7 @@ def _check_consistency(state: _Audit) -> str:
             foreign = f"; one known checkpoint was left out: {error.message}"
             continue
         _check_extends(state, earlier.size, earlier.root, {"known": note})
-    known = len(state.asked.known)
+        known += 1
     return f"extends {len(anchored)} anchored checkpoints, {known} known ones compared{foreign}"
 
 

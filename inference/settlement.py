@@ -29,7 +29,7 @@ from inference.audit.bodies import (
     StartBody,
     entry_of,
 )
-from inference.audit.checkpoint import SignedCheckpoint, sign
+from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
 from inference.audit.log import AuditLog
 from inference.database import Database
@@ -115,8 +115,16 @@ class Settlement:
     def checkpoint(self) -> SignedCheckpoint:
         """Sign the log's head as it is now (5) and keep it."""
 
+        domain, node = self.anchors.domain, self.signer.address
+
+        def kept(tx: Connection) -> str | None:
+            return self.log.note(tx, self.log.size(tx))
+
+        if note := self.database.read(kept):
+            return verify(note, node, domain, origin=self.log.origin)
+
         def keep(tx: Connection) -> SignedCheckpoint:
-            signed = sign(self.log.checkpoint(tx), self.signer, self.anchors.domain)
+            signed = sign(self.log.checkpoint(tx), self.signer, domain)
             self.log.save_checkpoint(tx, signed)
             return signed
 
@@ -166,7 +174,7 @@ class Settlement:
 
     def report(self, incident: str, subject: str, detail: str) -> None:
         """Put an incident into the log."""
-        body = IncidentBody(incident, subject, detail, int(time.time()))
+        body = IncidentBody.of(incident, subject, detail, int(time.time()))
         self.database.write_now(lambda tx: self.log.append(tx, entry_of(self.log.size(tx), body)))
 
     def note(self, tx: Connection, action: str, receipt: TxReceipt, amount: int = 0) -> None:

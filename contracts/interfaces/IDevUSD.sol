@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC3009, IERC3009Cancel} from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+
 /// @title IDevUSD
-/// @notice What the devnet's dollar adds to ERC-20 and ERC-3009: the signature overloads that take EIP-1271 wallets,
-/// as dollar tokens on public chains offer them, and a mint for everybody.
-interface IDevUSD {
+/// @notice The devnet's dollar: ERC-20 and ERC-3009, the signature overloads that take EIP-1271 wallets, as dollar
+/// tokens on public chains offer them, and a mint for everybody.
+interface IDevUSD is IERC20Metadata, IERC3009, IERC3009Cancel {
     /// @notice Makes tokens out of nothing. Open to all: this token is worth nothing and lives on devnets only.
     /// @param account Who gets them.
     /// @param amount Atomic units; a dollar has 10^6.

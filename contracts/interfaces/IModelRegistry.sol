@@ -164,6 +164,9 @@ interface IModelRegistry is IERC5267 {
     /// @notice The record a publisher's name points at, or zero. It may have been revoked since.
     function resolve(address publisher, string calldata name) external view returns (bytes32);
 
+    /// @notice The nonce that a publisher's next signed naming must carry.
+    function nonces(address publisher) external view returns (uint256);
+
     /// @notice The EIP-712 domain separator, for this chain and this address.
     function domainSeparator() external view returns (bytes32);
 }

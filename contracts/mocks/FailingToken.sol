@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 import {DevUSD} from "../dev/DevUSD.sol";
 
 /// @title FailingToken
@@ -15,7 +18,7 @@ contract FailingToken is DevUSD {
     }
 
     /// @notice Moves tokens, or moves none and says so.
-    function transfer(address to, uint256 value) public override returns (bool) {
+    function transfer(address to, uint256 value) public override(ERC20, IERC20) returns (bool) {
         if (_failing) return false;
         return super.transfer(to, value);
     }

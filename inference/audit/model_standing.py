@@ -11,6 +11,7 @@ from inference.errors import AuditError
 from inference.receipt_format import OK, PARTIAL
 from inference.receipts import SignedReceipt
 from registry.chain.block import Block
+from registry.errors import ChainMismatchError
 from registry.record import Kind, Status
 
 CHECK: Final = 6
@@ -62,7 +63,10 @@ def _check_at_its_block(
     model = signed.receipt.model
     if (model.chain, model.registry) != (target.chain_id, target.registry):
         raise _wrong(f"its model is of registry {model.registry} on chain {model.chain}", signed)
-    block = chain.block_at(model.block.number)
+    try:
+        block = chain.block_at(model.block.number)
+    except ChainMismatchError as error:
+        raise _wrong(f"the chain has no block {model.block.number}", signed) from error
     if block.hash != model.block.hash:
         text = f"block {block.number} has hash 0x{block.hash.hex()}, not what the receipt says"
         raise _wrong(text, signed)

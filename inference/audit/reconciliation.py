@@ -12,7 +12,9 @@ from inference.audit.entry import RECEIPT, SETTLEMENT
 from inference.audit.log_copy import LogCopy
 from inference.audit.reader import LogReader
 from inference.errors import AuditError
+from inference.receipt_format import PaymentFacts
 from inference.receipts import SignedReceipt
+from registry.errors import ChainMismatchError, TransactionFailedError
 
 CHECK: Final = 5
 
@@ -85,14 +87,27 @@ def reconcile_channels(books: Books, chain: ChainView, log: LogReader) -> int:
 def check_exact(signed: SignedReceipt, chain: ChainView) -> None:
     """Refuse, with `AuditError` (5), a charge whose authorisation moved nothing on chain."""
     payment = signed.receipt.payment
-    evidence = {"receipt": signed.public()}
-    if not chain.authorization_used(payment.asset, payment.payer, payment.nonce):
-        text = f"receipt {signed.receipt.id}: its authorisation was never spent on chain"
-        raise AuditError(CHECK, text, evidence=evidence)
+    try:
+        used = chain.authorization_used(payment.asset, payment.payer, payment.nonce)
+        moved = _moved(payment, chain)
+    except (ChainMismatchError, TransactionFailedError) as error:
+        # The receipt names what was asked: a token that is none, a transaction that failed.
+        raise _unpaid(signed, error.message) from error
+    if not used:
+        raise _unpaid(signed, "its authorisation was never spent on chain")
+    if not moved:
+        raise _unpaid(signed, f"its transaction did not move {payment.charged}")
+
+
+def _moved(payment: PaymentFacts, chain: ChainView) -> bool:
+    """Say whether the transaction moved what was charged; one that is not named is not asked."""
     if payment.transaction == ZERO_DIGEST:
-        return
-    moved = chain.transfers(payment.transaction, payment.asset)
+        return True
     wanted = (payment.payer, payment.pay_to, payment.charged)
-    if wanted not in [(t.sender, t.receiver, t.amount) for t in moved]:
-        text = f"receipt {signed.receipt.id}: its transaction did not move {payment.charged}"
-        raise AuditError(CHECK, text, evidence=evidence)
+    transfers = chain.transfers(payment.transaction, payment.asset)
+    return wanted in [(t.sender, t.receiver, t.amount) for t in transfers]
+
+
+def _unpaid(signed: SignedReceipt, why: str) -> AuditError:
+    text = f"receipt {signed.receipt.id}: {why}"
+    return AuditError(CHECK, text, evidence={"receipt": signed.public()})

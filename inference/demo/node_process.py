@@ -38,19 +38,20 @@ class NodeProcess:
         try:
             return cls(process, json.loads(line))
         except ValueError as error:
-            process.kill()
-            process.wait()
+            with process:
+                process.kill()
             last = log.read_text().strip().splitlines()[-1:] or ["it said nothing"]
             raise UnavailableError(f"the node did not start: {last[0]}") from error
 
     def stop(self) -> int:
         """End it in order; return its exit status."""
-        self._process.terminate()
-        try:
-            return self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        with self._process as process:
+            process.terminate()
+            try:
+                return process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.wait()
 
     def __enter__(self) -> NodeProcess:
         return self

@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Sequence as Many
-from concurrent.futures import Future
 from threading import Lock
 
 from inference.engine.detokenizer import Detokenizer
@@ -205,29 +204,18 @@ class TextEngine:
     def _wake(self) -> None:
         with self._lock:
             if not self._turning:
-                self._next_turn()
-
-    def _next_turn(self) -> None:
-        future = self._worker.call(self._turn)
-        self._turning = True
-        future.add_done_callback(self._after_turn)
+                self._worker.call(self._turn)
+                self._turning = True
 
     def _turn(self) -> None:
-        self.step()
+        try:
+            self.step()
+        except Exception as error:  # the thread's outermost door: nobody else would hear of it
+            self._fail_all(GenerationError(f"the engine failed: {error!r:.200}"))
         with self._lock:
-            self._turning = False
-            if not self._scheduler.idle:
-                self._next_turn()
-
-    def _after_turn(self, future: Future[None]) -> None:
-        """See to it that a step that broke leaves no reader waiting and stops no later call."""
-        error = future.exception()
-        if error is None:
-            return
-        with self._lock:
-            self._turning = False
-        known = error if isinstance(error, NodeError) else None
-        self._fail_all(known or GenerationError(f"the engine failed: {error!r:.200}"))
+            self._turning = not self._scheduler.idle
+            if self._turning:
+                self._worker.call(self._turn)
 
     def _fail_all(self, error: NodeError) -> None:
         for sequence in self._scheduler.drain():

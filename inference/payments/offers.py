@@ -32,7 +32,9 @@ class Offers:
                 return entry
         schemes = [entry for entry in self.accepts if entry.scheme == payment.scheme]
         if not schemes:
-            raise PaymentRefusedError("unsupported_scheme", f"{payment.scheme!r:.40} is not offered")
+            raise PaymentRefusedError(
+                "unsupported_scheme", f"{payment.scheme!r:.40} is not offered"
+            )
         network = schemes[0].network
         if payment.accepted["network"] != network:
             raise PaymentRefusedError("network_mismatch", f"payments here are made on {network}")

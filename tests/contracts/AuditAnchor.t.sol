@@ -4,15 +4,13 @@ pragma solidity 0.8.37;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-
-import {AuditAnchor} from "../../contracts/AuditAnchor.sol";
 import {IAuditAnchor} from "../../contracts/interfaces/IAuditAnchor.sol";
 import {Deployed} from "./Deployed.sol";
 
 contract AuditAnchorTest is Deployed {
     string private constant ORIGIN = "node.example/log";
 
-    AuditAnchor private anchors;
+    IAuditAnchor private anchors;
     address private node;
     uint256 private nodeKey;
 

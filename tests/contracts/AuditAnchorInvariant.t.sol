@@ -4,12 +4,12 @@ pragma solidity 0.8.37;
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {Test} from "forge-std/Test.sol";
 
-import {AuditAnchor} from "../../contracts/AuditAnchor.sol";
+import {IAuditAnchor} from "../../contracts/interfaces/IAuditAnchor.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice A node that signs checkpoints of any size and root for either of its logs, and submits old ones again.
 contract AnchorActors is Deployed {
-    AuditAnchor public immutable anchors = newAnchors();
+    IAuditAnchor public immutable anchors = newAnchors();
     string[2] private _origins = ["node.example/one", "node.example/two"];
     address private _node;
     uint256 private _key;

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-
-
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
-import {ERC3009DepositCollector} from "../../contracts/ERC3009DepositCollector.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
+import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009DepositCollector.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {PaymentChannels} from "../../contracts/PaymentChannels.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice Two payers, two receivers, two tokens and a stranger, who do anything in any order: all that is lawful,
@@ -16,9 +13,9 @@ contract ChannelActors is Deployed {
         "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
     );
 
-    PaymentChannels public immutable channels = newChannels();
-    ERC3009DepositCollector public immutable collector = newCollector(address(channels));
-    DevUSD[2] public tokens;
+    IPaymentChannels public immutable channels = newChannels();
+    IERC3009DepositCollector public immutable collector = newCollector(address(channels));
+    IDevUSD[2] public tokens;
     address[2] public payers;
     uint256[2] private _payerKeys;
     address[2] public receivers;
@@ -30,14 +27,14 @@ contract ChannelActors is Deployed {
     uint256 private _salt;
 
     /// @notice Atomic units paid in by deposit, by payer and token, and given away to the contract, by token.
-    mapping(address payer => mapping(DevUSD token => uint256)) public deposited;
-    mapping(DevUSD token => uint256) public donated;
+    mapping(address payer => mapping(IDevUSD token => uint256)) public deposited;
+    mapping(IDevUSD token => uint256) public donated;
     /// @notice The highest ceiling that a channel's payer ever signed.
     mapping(bytes32 channelId => uint128) public signedMax;
     /// @notice What must never shrink, as it was last seen.
     mapping(bytes32 channelId => uint128) private _claimedBefore;
     mapping(bytes32 channelId => uint256) private _nonceBefore;
-    mapping(address receiver => mapping(DevUSD token => IPaymentChannels.ReceiverState)) private _receiverBefore;
+    mapping(address receiver => mapping(IDevUSD token => IPaymentChannels.ReceiverState)) private _receiverBefore;
 
     /// @notice Whether anything shrank that must not.
     bool public shrank;
@@ -77,7 +74,7 @@ contract ChannelActors is Deployed {
             (_claimedBefore[id], _nonceBefore[id]) = (claimed, nonce);
         }
         for (uint256 i = 0; i < 4; ++i) {
-            (address receiver, DevUSD token) = (receivers[i & 1], tokens[i >> 1]);
+            (address receiver, IDevUSD token) = (receivers[i & 1], tokens[i >> 1]);
             (uint128 claimed, uint128 settled) = channels.receivers(receiver, address(token));
             IPaymentChannels.ReceiverState memory before = _receiverBefore[receiver][token];
             if (claimed < before.totalClaimed || settled < before.totalSettled) shrank = true;
@@ -88,7 +85,7 @@ contract ChannelActors is Deployed {
     function deposit(uint256 which, uint128 amount) external watched {
         IPaymentChannels.ChannelConfig memory config = _configs[which % 8];
         amount = uint128(bound(amount, 1, 1e12));
-        DevUSD token = DevUSD(config.token);
+        IDevUSD token = IDevUSD(config.token);
         token.mint(config.payer, amount);
         bytes memory data = _authorization(which % 8, amount);
         channels.deposit(config, amount, address(collector), data);
@@ -229,7 +226,7 @@ contract ChannelActors is Deployed {
         bytes32 request = keccak256(
             abi.encode(RECEIVE_TYPEHASH, _configs[i].payer, address(collector), amount, 0, until, nonce)
         );
-        bytes32 domain = DevUSD(_configs[i].token).DOMAIN_SEPARATOR();
+        bytes32 domain = IDevUSD(_configs[i].token).DOMAIN_SEPARATOR();
         bytes memory signature =
             _sign(_payerKeys[i & 1], keccak256(abi.encodePacked("\x19\x01", domain, request)));
         return abi.encode(0, until, _salt, signature);

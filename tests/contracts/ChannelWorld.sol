@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-
-
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
-import {ERC3009DepositCollector} from "../../contracts/ERC3009DepositCollector.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
+import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009DepositCollector.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {PaymentChannels} from "../../contracts/PaymentChannels.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice A small world with a payer, a receiver, a token and the channels contract, and the signatures they make.
@@ -16,9 +13,9 @@ abstract contract ChannelWorld is Deployed {
         "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
     );
 
-    PaymentChannels internal channels;
-    ERC3009DepositCollector internal collector;
-    DevUSD internal token;
+    IPaymentChannels internal channels;
+    IERC3009DepositCollector internal collector;
+    IDevUSD internal token;
 
     address internal payer;
     uint256 internal payerKey;
@@ -86,7 +83,7 @@ abstract contract ChannelWorld is Deployed {
         bytes32 request = keccak256(
             abi.encode(RECEIVE_TYPEHASH, from, address(collector), amount, validAfter, validBefore, nonce)
         );
-        bytes32 domain = DevUSD(config.token).DOMAIN_SEPARATOR();
+        bytes32 domain = IDevUSD(config.token).DOMAIN_SEPARATOR();
         bytes memory signature = signed(payerKey, keccak256(abi.encodePacked("\x19\x01", domain, request)));
         return abi.encode(validAfter, validBefore, salt, signature);
     }

@@ -3,48 +3,102 @@ pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 
-import {Attestations} from "../../contracts/Attestations.sol";
-import {AuditAnchor} from "../../contracts/AuditAnchor.sol";
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
-import {ERC3009DepositCollector} from "../../contracts/ERC3009DepositCollector.sol";
-import {ContractWallet} from "../../contracts/mocks/ContractWallet.sol";
-import {FailingToken} from "../../contracts/mocks/FailingToken.sol";
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
-import {PaymentChannels} from "../../contracts/PaymentChannels.sol";
+import {IAttestations} from "../../contracts/interfaces/IAttestations.sol";
+import {IAuditAnchor} from "../../contracts/interfaces/IAuditAnchor.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
+import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009DepositCollector.sol";
+import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
+import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
 
-/// @notice Deploys the contracts from their compiled code by name. `new` would put a copy of that code into every test
-/// contract, and the compiler would optimise each copy again: that made compiling four times as long.
+/// @notice What the tests ask of the mocks beyond their lawful part.
+interface IFailingToken is IDevUSD {
+    function fail(bool failing) external;
+}
+
+interface IReentrantToken is IDevUSD {
+    function arm(address target, bytes calldata data) external;
+    function succeeded() external view returns (bool);
+    function answer() external view returns (bytes memory);
+}
+
+interface ISilentToken {
+    function mint(address account, uint256 amount) external;
+    function balanceOf(address account) external view returns (uint256);
+}
+
+interface IContractWallet {
+    function freeze() external;
+}
+
+/// @notice Deploys the contracts from their compiled code, by name. Tests import interfaces only: so the contracts are
+/// compiled once, with the settings they ship with, and the tests themselves without the optimizer, which spends four
+/// times as long on them as all else together.
 abstract contract Deployed is Test {
-    function newChannels() internal returns (PaymentChannels) {
-        return PaymentChannels(vm.deployCode("PaymentChannels.sol:PaymentChannels"));
+    function newChannels() internal returns (IPaymentChannels) {
+        return IPaymentChannels(deployed("PaymentChannels", ""));
     }
 
-    function newCollector(address channels) internal returns (ERC3009DepositCollector) {
-        string memory name = "ERC3009DepositCollector.sol:ERC3009DepositCollector";
-        return ERC3009DepositCollector(vm.deployCode(name, abi.encode(channels)));
+    function newCollector(address channels) internal returns (IERC3009DepositCollector) {
+        return IERC3009DepositCollector(deployed("ERC3009DepositCollector", abi.encode(channels)));
     }
 
-    function newDollar() internal returns (DevUSD) {
-        return DevUSD(vm.deployCode("DevUSD.sol:DevUSD"));
+    function newDollar() internal returns (IDevUSD) {
+        return IDevUSD(deployed("DevUSD", ""));
     }
 
-    function newRegistry() internal returns (ModelRegistry) {
-        return ModelRegistry(vm.deployCode("ModelRegistry.sol:ModelRegistry"));
+    function newRegistry() internal returns (IModelRegistry) {
+        return IModelRegistry(deployed("ModelRegistry", ""));
     }
 
-    function newAttestations(address registry) internal returns (Attestations) {
-        return Attestations(vm.deployCode("Attestations.sol:Attestations", abi.encode(registry)));
+    function newAttestations(address registry) internal returns (IAttestations) {
+        return IAttestations(deployed("Attestations", abi.encode(registry)));
     }
 
-    function newAnchors() internal returns (AuditAnchor) {
-        return AuditAnchor(vm.deployCode("AuditAnchor.sol:AuditAnchor"));
+    function newAnchors() internal returns (IAuditAnchor) {
+        return IAuditAnchor(deployed("AuditAnchor", ""));
     }
 
-    function newWallet(address key) internal returns (ContractWallet) {
-        return ContractWallet(vm.deployCode("ContractWallet.sol:ContractWallet", abi.encode(key)));
+    function newFeeToken() internal returns (IDevUSD) {
+        return IDevUSD(deployed("FeeToken", ""));
     }
 
-    function newFailingToken() internal returns (FailingToken) {
-        return FailingToken(vm.deployCode("FailingToken.sol:FailingToken"));
+    function newFailingToken() internal returns (IFailingToken) {
+        return IFailingToken(deployed("FailingToken", ""));
+    }
+
+    function newReentrantToken() internal returns (IReentrantToken) {
+        return IReentrantToken(deployed("ReentrantToken", ""));
+    }
+
+    function newSilentToken() internal returns (ISilentToken) {
+        return ISilentToken(deployed("SilentToken", ""));
+    }
+
+    function newWallet(address key) internal returns (IContractWallet) {
+        return IContractWallet(deployed("ContractWallet", abi.encode(key)));
+    }
+
+    function newSkewedCollector(int256 skew) internal returns (address) {
+        return deployed("SkewedCollector", abi.encode(skew));
+    }
+
+    function newReentrantCollector() internal returns (address) {
+        return deployed("ReentrantCollector", "");
+    }
+
+    /// @dev Runs a contract's constructor; `answer` is the code or what it failed with.
+    function tried(string memory name, bytes memory args) internal returns (bool ok, bytes memory answer) {
+        bytes memory code = abi.encodePacked(vm.getCode(string.concat(name, ".sol:", name)), args);
+        assembly ("memory-safe") {
+            ok := iszero(iszero(create(0, add(code, 0x20), mload(code))))
+            answer := mload(0x40)
+            mstore(answer, returndatasize())
+            returndatacopy(add(answer, 0x20), 0, returndatasize())
+            mstore(0x40, add(add(answer, 0x20), returndatasize()))
+        }
+    }
+
+    function deployed(string memory name, bytes memory args) private returns (address) {
+        return vm.deployCode(string.concat(name, ".sol:", name), args);
     }
 }

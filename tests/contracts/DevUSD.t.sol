@@ -5,15 +5,13 @@ import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.so
 import {ERC3009} from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
-import {ContractWallet} from "../../contracts/mocks/ContractWallet.sol";
-import {Deployed} from "./Deployed.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
+import {Deployed, IContractWallet} from "./Deployed.sol";
 
 contract DevUSDTest is Deployed {
     bytes32 private constant NONCE = "nonce";
 
-    DevUSD private token;
+    IDevUSD private token;
     address private payer;
     uint256 private payerKey;
     address private receiver;
@@ -149,7 +147,7 @@ contract DevUSDTest is Deployed {
     }
 
     function test_a_wallet_pays_by_the_signature_it_accepts() public {
-        ContractWallet wallet = newWallet(payer);
+        IContractWallet wallet = newWallet(payer);
         token.mint(address(wallet), 100);
         bytes memory transfer = signed(digest("TransferWithAuthorization", address(wallet), 100));
         token.transferWithAuthorization(address(wallet), receiver, 100, since, until, NONCE, transfer);

@@ -4,12 +4,11 @@ pragma solidity 0.8.37;
 import {Test} from "forge-std/Test.sol";
 
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice Two publishers who register, revoke and name at random, each other's records too.
 contract RegistryActors is Deployed {
-    ModelRegistry public immutable registry = newRegistry();
+    IModelRegistry public immutable registry = newRegistry();
     address[2] public publishers = [makeAddr("publisher"), makeAddr("other publisher")];
     string[2] public names = ["chat", "classifier"];
     bytes32[] private _ids;
@@ -73,7 +72,7 @@ contract RegistryActors is Deployed {
 
 contract ModelRegistryInvariantTest is Test {
     RegistryActors private actors;
-    ModelRegistry private registry;
+    IModelRegistry private registry;
 
     function setUp() public {
         vm.warp(1_750_000_000);

@@ -4,8 +4,7 @@ pragma solidity 0.8.37;
 import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
-import {ContractWallet} from "../../contracts/mocks/ContractWallet.sol";
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
+import {IContractWallet} from "./Deployed.sol";
 import {RegistryWorld} from "./RegistryWorld.sol";
 
 /// @notice Requests that a publisher signed and somebody else submits.
@@ -59,7 +58,7 @@ contract ModelRegistrySignedTest is RegistryWorld {
     function test_a_registration_signed_for_another_chain_or_registry_is_refused() public {
         bytes memory signature =
             signed(publisherKey, registerDigest(publisher, MODEL, "digest", none(), soon));
-        ModelRegistry elsewhere = newRegistry();
+        IModelRegistry elsewhere = newRegistry();
         refused();
         elsewhere.registerFor(publisher, MODEL, "digest", none(), soon, signature);
         vm.chainId(1);
@@ -78,7 +77,7 @@ contract ModelRegistrySignedTest is RegistryWorld {
     }
 
     function test_a_frozen_wallets_registration_is_refused() public {
-        ContractWallet wallet = newWallet(publisher);
+        IContractWallet wallet = newWallet(publisher);
         wallet.freeze();
         bytes memory signature =
             signed(publisherKey, registerDigest(address(wallet), MODEL, "digest", none(), soon));

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {ContractWallet} from "../../contracts/mocks/ContractWallet.sol";
-import {FailingToken} from "../../contracts/mocks/FailingToken.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ChannelWorld} from "./ChannelWorld.sol";
+import {IContractWallet, IFailingToken} from "./Deployed.sol";
 
 contract PaymentChannelsClaimTest is ChannelWorld {
     function setUp() public override {
@@ -89,7 +88,7 @@ contract PaymentChannelsClaimTest is ChannelWorld {
     }
 
     function test_a_named_payer_authorizer_is_a_key_and_never_a_contract() public {
-        ContractWallet wallet = newWallet(payer);
+        IContractWallet wallet = newWallet(payer);
         IPaymentChannels.ChannelConfig memory config = plain();
         config.payerAuthorizer = address(wallet);
         fund(config, 1000);
@@ -100,7 +99,7 @@ contract PaymentChannelsClaimTest is ChannelWorld {
     }
 
     function test_a_frozen_wallets_voucher_is_refused() public {
-        (IPaymentChannels.ChannelConfig memory config, ContractWallet wallet) = walletChannel();
+        (IPaymentChannels.ChannelConfig memory config, IContractWallet wallet) = walletChannel();
         wallet.freeze();
         IPaymentChannels.VoucherClaim[] memory rows = only(row(config, 500, 500));
         vm.expectRevert(IPaymentChannels.InvalidSignature.selector);
@@ -135,7 +134,7 @@ contract PaymentChannelsClaimTest is ChannelWorld {
     }
 
     function test_a_settlement_that_the_token_answers_with_false_is_refused() public {
-        FailingToken failing = newFailingToken();
+        IFailingToken failing = newFailingToken();
         token = failing;
         failing.mint(payer, DOLLAR);
         fund(plain(), 1000);
@@ -227,7 +226,7 @@ contract PaymentChannelsClaimTest is ChannelWorld {
     /// @dev A channel whose payer and receiverAuthorizer are EIP-1271 wallets.
     function walletChannel()
         private
-        returns (IPaymentChannels.ChannelConfig memory config, ContractWallet wallet)
+        returns (IPaymentChannels.ChannelConfig memory config, IContractWallet wallet)
     {
         wallet = newWallet(payer);
         config = plain();

@@ -6,10 +6,8 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 import {Vm} from "forge-std/Vm.sol";
 
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {FeeToken} from "../../contracts/mocks/FeeToken.sol";
-import {ReentrantCollector, SkewedCollector} from "../../contracts/mocks/Collectors.sol";
-import {SilentToken} from "../../contracts/mocks/SilentToken.sol";
 import {ChannelWorld} from "./ChannelWorld.sol";
+import {ISilentToken} from "./Deployed.sol";
 
 contract PaymentChannelsDepositTest is ChannelWorld {
     function test_a_config_without_payer_receiver_authorizer_or_token_is_refused() public {
@@ -48,23 +46,23 @@ contract PaymentChannelsDepositTest is ChannelWorld {
     }
 
     function test_a_balance_above_128_bits_is_refused() public {
-        SkewedCollector generous = new SkewedCollector(0);
-        channels.deposit(plain(), type(uint128).max, address(generous), "");
+        address generous = newSkewedCollector(0);
+        channels.deposit(plain(), type(uint128).max, generous, "");
         vm.expectRevert(IPaymentChannels.DepositOverflow.selector);
-        channels.deposit(plain(), 1, address(generous), "");
+        channels.deposit(plain(), 1, generous, "");
     }
 
     function test_a_collector_that_brings_too_little_or_too_much_is_refused() public {
         for (int256 skew = -2; skew <= 2; ++skew) {
             if (skew == 0) continue;
-            SkewedCollector skewed = new SkewedCollector(skew);
+            address skewed = newSkewedCollector(skew);
             vm.expectRevert(IPaymentChannels.DepositCollectionFailed.selector);
-            channels.deposit(plain(), 2, address(skewed), "");
+            channels.deposit(plain(), 2, skewed, "");
         }
     }
 
     function test_a_token_that_takes_a_fee_is_refused() public {
-        token = FeeToken(vm.deployCode("FeeToken.sol:FeeToken"));
+        token = newFeeToken();
         token.mint(payer, DOLLAR);
         bytes memory data = authorization(plain(), 1000, 7);
         // The collector itself has received too little to pass on.
@@ -78,7 +76,7 @@ contract PaymentChannelsDepositTest is ChannelWorld {
     }
 
     function test_a_collector_that_reenters_is_refused() public {
-        ReentrantCollector sly = new ReentrantCollector();
+        address sly = newReentrantCollector();
         bytes memory inner = abi.encodeCall(channels.settle, (receiver, address(token)));
         vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
         channels.deposit(plain(), 1, address(sly), inner);
@@ -139,7 +137,7 @@ contract PaymentChannelsDepositTest is ChannelWorld {
     }
 
     function test_a_token_whose_transfer_returns_nothing_is_served() public {
-        SilentToken silent = new SilentToken();
+        ISilentToken silent = newSilentToken();
         silent.mint(payer, 1000);
         IPaymentChannels.ChannelConfig memory config = plain();
         config.token = address(silent);

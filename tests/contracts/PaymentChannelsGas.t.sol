@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {console} from "forge-std/console.sol";
 import {VmSafe} from "forge-std/Vm.sol";
+import {console} from "forge-std/console.sol";
 
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
 import {ChannelWorld} from "./ChannelWorld.sol";

@@ -3,19 +3,18 @@ pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {PaymentChannels} from "../../contracts/PaymentChannels.sol";
 import {ChannelActors} from "./ChannelActors.sol";
 
 /// @notice What holds in PaymentChannels after any sequence of steps, by anyone.
 contract PaymentChannelsInvariantTest is Test {
     ChannelActors private actors;
-    PaymentChannels private channels;
+    IPaymentChannels private channels;
 
     function setUp() public {
         vm.warp(1_750_000_000);
-        actors = ChannelActors(vm.deployCode("ChannelActors.sol:ChannelActors"));
+        actors = new ChannelActors();
         channels = actors.channels();
         targetContract(address(actors));
         bytes4[] memory steps = new bytes4[](13);
@@ -47,7 +46,7 @@ contract PaymentChannelsInvariantTest is Test {
     }
 
     /// @dev What the contract owes in a token: what payers can take back and receivers have not been paid.
-    function owed(DevUSD token) private view returns (uint256 sum) {
+    function owed(IDevUSD token) private view returns (uint256 sum) {
         for (uint256 i = 0; i < 8; ++i) {
             if (actors.configOf(i).token == address(token)) sum += actors.availableOf(i);
         }
@@ -59,7 +58,7 @@ contract PaymentChannelsInvariantTest is Test {
 
     function the_contract_holds_what_it_owes_and_what_it_was_given() private view {
         for (uint256 i = 0; i < 2; ++i) {
-            DevUSD token = actors.tokens(i);
+            IDevUSD token = actors.tokens(i);
             assertEq(token.balanceOf(address(channels)), owed(token) + actors.donated(token));
         }
     }
@@ -88,7 +87,7 @@ contract PaymentChannelsInvariantTest is Test {
                 (uint128 total, uint128 settled) = channels.receivers(receiver, token);
                 assertEq(total, sum);
                 assertLe(settled, total);
-                assertEq(DevUSD(token).balanceOf(receiver), settled);
+                assertEq(IDevUSD(token).balanceOf(receiver), settled);
             }
         }
     }
@@ -96,7 +95,7 @@ contract PaymentChannelsInvariantTest is Test {
     function a_payer_gets_back_only_its_own() private view {
         for (uint256 p = 0; p < 2; ++p) {
             for (uint256 t = 0; t < 2; ++t) {
-                (address payer, DevUSD token) = (actors.payers(p), actors.tokens(t));
+                (address payer, IDevUSD token) = (actors.payers(p), actors.tokens(t));
                 uint256 balances = 0;
                 for (uint256 i = 0; i < 8; ++i) {
                     IPaymentChannels.ChannelConfig memory config = actors.configOf(i);

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {ContractWallet} from "../../contracts/mocks/ContractWallet.sol";
 import {ChannelWorld} from "./ChannelWorld.sol";
 
 contract PaymentChannelsRefundTest is ChannelWorld {

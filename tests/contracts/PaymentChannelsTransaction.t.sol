@@ -4,16 +4,16 @@ pragma solidity 0.8.37;
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {ReentrantToken} from "../../contracts/mocks/ReentrantToken.sol";
 import {ChannelWorld} from "./ChannelWorld.sol";
+import {IReentrantToken} from "./Deployed.sol";
 
 /// @notice Calls within calls: a token that calls back, and several calls in one transaction.
 contract PaymentChannelsTransactionTest is ChannelWorld {
-    ReentrantToken private sly;
+    IReentrantToken private sly;
 
     function setUp() public override {
         super.setUp();
-        sly = ReentrantToken(vm.deployCode("ReentrantToken.sol:ReentrantToken"));
+        sly = newReentrantToken();
         token = sly;
         sly.mint(payer, DOLLAR);
         fund(plain(), 1000);

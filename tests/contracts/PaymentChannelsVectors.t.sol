@@ -3,12 +3,9 @@ pragma solidity 0.8.37;
 
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-
-import {DevUSD} from "../../contracts/dev/DevUSD.sol";
-import {ERC3009DepositCollector} from "../../contracts/ERC3009DepositCollector.sol";
+import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
+import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009DepositCollector.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
-import {SkewedCollector} from "../../contracts/mocks/Collectors.sol";
-import {PaymentChannels} from "../../contracts/PaymentChannels.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice The digests and signatures that official clients make, read from the vectors that the Python tests read
@@ -16,14 +13,14 @@ import {Deployed} from "./Deployed.sol";
 contract PaymentChannelsVectorsTest is Deployed {
     address private constant CANONICAL = 0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003;
 
-    PaymentChannels private channels;
+    IPaymentChannels private channels;
     IPaymentChannels.ChannelConfig private config;
     string private vectors;
 
     function setUp() public {
         vm.chainId(31337);
         vm.etch(CANONICAL, address(newChannels()).code);
-        channels = PaymentChannels(CANONICAL);
+        channels = IPaymentChannels(CANONICAL);
         vectors = vm.readFile(string.concat(vm.projectRoot(), "/tests/vectors/x402_vectors.json"));
         config = IPaymentChannels.ChannelConfig({
             payer: vm.parseJsonAddress(vectors, ".channelConfig.payer"),
@@ -89,9 +86,9 @@ contract PaymentChannelsVectorsTest is Deployed {
     }
 
     function test_the_published_signatures_claim_and_refund_at_the_canonical_address() public {
-        DevUSD token = newDollar();
+        IDevUSD token = newDollar();
         vm.etch(config.token, address(token).code);
-        channels.deposit(config, 5000, address(new SkewedCollector(0)), "");
+        channels.deposit(config, 5000, newSkewedCollector(0), "");
 
         channels.claimWithSignature(rows(), vm.parseJsonBytes(vectors, ".claimBatch.signature"));
         uint128 amount = uint128(number(".refund.amount"));
@@ -102,19 +99,19 @@ contract PaymentChannelsVectorsTest is Deployed {
         assertEq(balance, 4700);
         assertEq(claimed, 4200);
         channels.settle(config.receiver, config.token);
-        assertEq(DevUSD(config.token).balanceOf(config.receiver), 4200);
-        assertEq(DevUSD(config.token).balanceOf(config.payer), 300);
+        assertEq(IDevUSD(config.token).balanceOf(config.receiver), 4200);
+        assertEq(IDevUSD(config.token).balanceOf(config.payer), 300);
     }
 
     function test_a_copied_collector_still_knows_its_channels() public {
-        ERC3009DepositCollector original = newCollector(CANONICAL);
+        IERC3009DepositCollector original = newCollector(CANONICAL);
         address copy = 0x4020806089470a89826cB9fB1f4059150b550004;
         vm.etch(copy, address(original).code);
-        assertEq(ERC3009DepositCollector(copy).x402BatchSettlement(), CANONICAL);
+        assertEq(IERC3009DepositCollector(copy).x402BatchSettlement(), CANONICAL);
     }
 
     function test_the_contract_works_from_code_alone() public {
-        PaymentChannels deployed = newChannels();
+        IPaymentChannels deployed = newChannels();
         for (uint256 slot = 0; slot < 16; ++slot) {
             assertEq(vm.load(address(deployed), bytes32(slot)), 0);
         }

@@ -3,15 +3,13 @@ pragma solidity 0.8.37;
 
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
-import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
 import {Deployed} from "./Deployed.sol";
 
 /// @notice A small world with two publishers, a registry and the signatures they make. The type strings are written
 /// out again here, so that a change in the contract's own shows.
 abstract contract RegistryWorld is Deployed {
-    ModelRegistry internal registry;
+    IModelRegistry internal registry;
     address internal publisher;
     uint256 internal publisherKey;
     address internal other;

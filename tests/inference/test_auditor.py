@@ -279,6 +279,12 @@ def test_a_block_that_never_was_is_caught(node: AuditedNode) -> None:
     assert "not what the receipt says" in sells(node, block=block).detail
 
 
+@pytest.mark.parametrize("number", [10**9, 2**53 - 1])
+def test_a_block_that_is_yet_to_come_is_caught(node: AuditedNode, number: int) -> None:
+    check = sells(node, block=BlockFacts(number, b"\x13" * 32))
+    assert f"the chain has no block {number}" in check.detail
+
+
 def test_a_model_nobody_registered_is_caught(node: AuditedNode) -> None:
     check = sells(node, model_id=b"\x01" * 32)
     assert "no model had this id" in check.detail

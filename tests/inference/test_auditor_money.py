@@ -21,11 +21,12 @@ from inference.receipts import receipt_domain, verify_receipt
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
+from registry.errors import TransactionFailedError
 from registry.signing.signer import Signer
 from tests.inference.audited_node import COST, FUNDER, QUOTE, AuditedNode, Model, World
 from tests.inference.payments.payer import NODE as AUTHORIZER
 from tests.inference.payments.payer import Payer, make_terms
-from tests.inference.receipt_samples import CHANNEL
+from tests.inference.receipt_samples import CHANNEL, STRANGER
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,34 @@ def test_a_transaction_that_never_was_is_caught(node: AuditedNode, wallet: Walle
     _, nonce = wallet.transfer(QUOTE)
     node.sell(exact(node, wallet, nonce=nonce, transaction=b"\x01" * 32))
     assert "did not move" in finding(node).detail
+
+
+def test_a_payment_in_a_token_that_is_none_is_caught(
+    world: World, node: AuditedNode, wallet: Wallet
+) -> None:
+    node.sell(exact(node, wallet, asset=STRANGER.address))
+    assert "there is no DevUSD contract" in finding(node).detail
+
+
+def test_a_payment_in_a_contract_that_is_no_token_is_caught(
+    world: World, node: AuditedNode, wallet: Wallet
+) -> None:
+    node.sell(exact(node, wallet, asset=world.deployment.model_registry))
+    assert "authorizationState" in finding(node).detail
+
+
+def test_a_transaction_that_failed_is_caught(
+    world: World, node: AuditedNode, wallet: Wallet
+) -> None:
+    _, nonce = wallet.transfer(QUOTE)
+    functions = world.chain.contract("DevUSD", world.token.address).functions
+    head = world.chain.head().number
+    with pytest.raises(TransactionFailedError):
+        world.chain.send(FUNDER, functions.transfer(STRANGER.address, 10**60), gas=100_000)
+    block = world.chain.rpc("eth_getBlockByNumber", hex(head + 1), False)
+    failed = bytes.fromhex(block["transactions"][0][2:])
+    node.sell(exact(node, wallet, nonce=nonce, transaction=failed))
+    assert "reverted" in finding(node).detail
 
 
 def test_an_exact_payment_that_charges_the_use_instead_of_the_quote_is_caught(

@@ -16,7 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from inference.database import Database
 from inference.errors import NodeError, PaymentRefusedError
@@ -40,6 +46,7 @@ class Side:
 
     payer: Payer
     signed: set[int] = field(default_factory=set)
+    accepted: int = 0
     told: int = 0
     actual: int = 0
     balance: int = 0
@@ -97,7 +104,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.database.close()
         shutil.rmtree(self.folder)
 
-    @rule(who=WHO, amount=st.integers(50, 400))
+    @initialize(amounts=st.tuples(st.integers(50, 2_000), st.integers(50, 2_000)))
+    def fund(self, amounts: tuple[int, int]) -> None:
+        for who, amount in enumerate(amounts):
+            self.deposit(who, amount)
+
+    @rule(who=WHO, amount=st.integers(1, 200))
     def deposit(self, who: int, amount: int) -> None:
         side = self.sides[who]
         side.balance += amount
@@ -110,6 +122,24 @@ class LedgerMachine(RuleBasedStateMachine):
         base = side.told + (off if abs(off) > 20 else 0)
         if base + quote >= 0:
             self.present(side, base + quote, quote, least, stream)
+
+    @rule(
+        who=WHO,
+        quotes=st.lists(AMOUNT, min_size=2, max_size=4),
+        least=st.integers(0, 30),
+        shares=st.lists(st.integers(30, 100), min_size=4, max_size=4),
+        streams=st.integers(0, 15),
+    )
+    def burst(
+        self, who: int, quotes: list[int], least: int, shares: list[int], streams: int
+    ) -> None:
+        """Several calls at once, each upon the same charge; they end in the order they came."""
+        side, base = self.sides[who], self.sides[who].told
+        for i, quote in enumerate(quotes):
+            self.present(side, base + quote, quote, least, bool(streams >> i & 1))
+        for share in shares:
+            if self.flying:
+                self.settle(*self.flying.pop(0), share)
 
     @precondition(lambda self: any(side.signed for side in self.sides))
     @rule(who=WHO, quote=AMOUNT, data=st.data(), stream=st.booleans())
@@ -133,13 +163,17 @@ class LedgerMachine(RuleBasedStateMachine):
         except PaymentRefusedError:
             return
         assert ceiling <= side.balance - side.withdraw
+        side.accepted = max(side.accepted, ceiling)
         side.told += reservation.told
         self.flying.append((side, reservation))
 
     @precondition(lambda self: self.flying)
     @rule(share=SHARE, data=st.data())
     def commit(self, share: int, data: st.DataObject) -> None:
-        side, reservation = self.land(data)
+        self.settle(*self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1))), share)
+
+    def settle(self, side: Side, reservation: Reservation, share: int) -> None:
+        self.ended.append(reservation)
         actual = reservation.amount * share // 100
         try:
             done = self.do(lambda tx: self.ledger.commit(tx, reservation, actual))
@@ -156,7 +190,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
-        side, reservation = self.land(data)
+        side, reservation = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        self.ended.append(reservation)
         self.do(lambda tx: self.ledger.release(tx, reservation))
         if reservation.purpose == "stream":
             # Nobody was told: the payer is at what the ledger says, or learns it by a correction.
@@ -224,10 +259,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 side.claim(claim)
                 self.mirror(side)
 
-    @rule(who=WHO, part=st.integers(0, 100), crash=st.booleans())
-    def refund(self, who: int, part: int, crash: bool) -> None:
+    @rule(who=WHO, part=st.sampled_from([None, 1, 20, 300]), crash=st.booleans())
+    def refund(self, who: int, part: int | None, crash: bool) -> None:
         side = self.sides[who]
-        payment = side.payer.refunds(side.told, part or None)
+        payment = side.payer.refunds(side.told, part)
         side.signed.add(side.told)
         try:
             plan = self.do(
@@ -243,6 +278,9 @@ class LedgerMachine(RuleBasedStateMachine):
         side.withdraw = min(side.withdraw, side.balance - side.claimed)
         side.refunds += 1
         side.block += 1
+        flying = len(self.flying)
+        self.present(side, side.told + 1, 1, 0, False)
+        assert len(self.flying) == flying, "a call was admitted while its channel is refunded"
         reservation = plan.reservation
         if crash:
             self.database.close()
@@ -266,17 +304,12 @@ class LedgerMachine(RuleBasedStateMachine):
             held = sum(r.amount for s, r in self.flying if s is side and r.purpose == "stream")
             assert side.actual == account.charged - account.credit - held
             assert account.charged <= account.signed_max
-            assert account.signed_max in side.signed
+            assert account.signed_max == side.accepted
             assert side.claimed <= side.actual <= account.signed_max
             for claim in self.database.read(self.ledger.claims):
                 if claim.channel_id == side.id:
                     assert side.claimed < claim.total <= side.actual
                     assert claim.total <= claim.max_claimable
-
-    def land(self, data: st.DataObject) -> tuple[Side, Reservation]:
-        landed = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
-        self.ended.append(landed[1])
-        return landed
 
     def mirror(self, side: Side) -> None:
         self.do(lambda tx: self.ledger.mirror(tx, side.id, side.state()))

@@ -57,16 +57,12 @@ def test_a_file_of_a_kind_that_no_loader_needs_is_refused(
     refused("adapter_config.yaml: is of a kind that is not loaded")
 
 
-@pytest.mark.parametrize("name", ["README.md", "extra.safetensors"])
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "vocab.json"])
 def test_a_pickle_under_another_name_is_refused(
     folder: Path, refused: Callable[..., None], name: str
 ) -> None:
-    path = folder / name
-    if path.suffix == ".safetensors":
-        # Such a file cannot even be registered; so the archive hides in one that is not weights.
-        path = folder / "LICENSE"
-    path.write_bytes(pickle.dumps({"weight": [1.0]}))
-    refused("is a pickle")
+    (folder / name).write_bytes(pickle.dumps({"weight": [1.0]}))
+    refused(f"{name}: is a pickle")
 
 
 def test_an_archive_under_another_name_is_refused(
@@ -125,10 +121,6 @@ def test_a_nested_key_that_asks_for_code_is_refused(
 def test_a_configuration_out_of_bounds_is_refused(
     folder: Path, refused: Callable[..., None], changes: dict[str, object]
 ) -> None:
-    if changes.get("architectures") or "model_type" in changes:
-        tiny_models.edit_json(folder / "config.json", **changes)
-        refused("config.json")
-        return
     tiny_models.edit_json(folder / "config.json", **changes)
     refused("config.json|lm_head.weight|model.embed_tokens.weight|model.layers|shape")
 
@@ -202,11 +194,6 @@ def test_a_tied_tensor_that_is_stored_twice_is_refused(shelf: Shelf, tmp_path: P
         pytest.raises(LoadRefusedError, match=r"lm_head.weight: the architecture has no such"),
     ):
         load(verified, device="cpu", threads=1)
-
-
-def test_a_tensor_in_two_files_is_refused(folder: Path, refused: Callable[..., None]) -> None:
-    save_file({"model.norm.weight": torch.ones(32)}, folder / "more.safetensors")
-    refused("a tensor in two files")
 
 
 def test_an_index_that_sends_readers_elsewhere_is_refused(

@@ -49,9 +49,7 @@ class Till:
         now: int = NOW,
     ) -> Reservation:
         def work(tx: Connection) -> Reservation:
-            taken = self.ledger.reserve(
-                tx, payment, quote=quote, least=least, state=state, now=now
-            )
+            taken = self.ledger.reserve(tx, payment, quote=quote, least=least, state=state, now=now)
             return self.ledger.prepay(tx, taken) if stream else taken
 
         return self.do(work)

@@ -151,9 +151,7 @@ class Customer:
             return str(payload["type"])
         raise AssertionError("the client gave up")
 
-    def _book(
-        self, sent: Any, requirements: Any, *, settled: str = "", corrected: str = ""
-    ) -> Any:
+    def _book(self, sent: Any, requirements: Any, *, settled: str = "", corrected: str = "") -> Any:
         return self.scheme.scheme_hooks.on_payment_response(
             PaymentResponseContext(
                 payment_payload=sent,

@@ -1,0 +1,102 @@
+"""Labels and scores equal to the reference, each text by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from inference.engine.classifier import Classifier
+from inference.errors import GenerationError, LoadRefusedError, RequestError, UnavailableError
+from inference.loader import LoadedModel, load
+from tests.inference import tiny_models
+from tests.inference.shelf import Shelf
+
+LABELS = ("bad", "good", "unsure")
+TEXTS = ["a fine film", "no", "Wörter und ein längerer Satz, der mehr Tokens hat"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.bert_classifier(tmp_path_factory.mktemp("models") / "reviews", LABELS)
+
+
+@pytest.fixture
+def loaded(shelf: Shelf, folder: Path) -> LoadedModel:
+    with shelf.verified(folder, task="classify") as verified:
+        return load(verified, device="cpu", threads=1)
+
+
+@pytest.fixture
+def classifier(loaded: LoadedModel) -> Iterator[Classifier]:
+    running = Classifier(loaded, queue_limit=2)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("texts", [[], ["short", "long " * 40]])
+def test_no_text_and_a_text_that_is_too_long_are_refused(
+    classifier: Classifier, texts: list[str]
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        classifier.encode(texts)
+    assert caught.value.param == "input"
+
+
+def test_a_model_without_labels_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    with shelf.verified(tiny_models.bert(tmp_path / "encoder"), task="embed") as verified:
+        loaded = load(verified, device="cpu", threads=1)
+    with pytest.raises(LoadRefusedError, match="not of a model to classify"):
+        Classifier(loaded)
+
+
+def test_calls_beyond_the_queue_limit_are_refused(classifier: Classifier) -> None:
+    async def work() -> list[object]:
+        calls = (classifier.classify(TEXTS) for _ in range(4))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = asyncio.run(work())
+    assert [isinstance(answer, UnavailableError) for answer in answers] == [False] * 2 + [True] * 2
+    assert asyncio.run(classifier.classify(["again"]))
+
+
+def test_a_closed_classifier_says_so(classifier: Classifier) -> None:
+    classifier.close()
+    with pytest.raises(UnavailableError, match="was stopped"):
+        asyncio.run(classifier.classify(TEXTS))
+
+
+def test_scores_that_are_not_numbers_are_an_error(
+    classifier: Classifier, loaded: LoadedModel
+) -> None:
+    loaded.module.classifier.weight.detach().fill_(float("inf"))
+    with pytest.raises(GenerationError, match="not numbers"):
+        asyncio.run(classifier.classify(TEXTS))
+
+
+def test_scores_equal_the_reference_and_add_up_to_one(classifier: Classifier, folder: Path) -> None:
+    reference = AutoModelForSequenceClassification.from_pretrained(folder)
+    results = asyncio.run(classifier.classify(TEXTS))
+    for ids, scores in zip(classifier.encode(TEXTS), results, strict=True):
+        with torch.inference_mode():
+            expected = reference(torch.tensor([ids])).logits[0].double().softmax(dim=-1)
+        assert tuple(scores) == LABELS
+        assert list(scores.values()) == expected.tolist()
+        assert sum(scores.values()) == pytest.approx(1.0)
+
+
+def test_a_text_has_the_same_scores_whatever_comes_with_it(classifier: Classifier) -> None:
+    async def work() -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+        return await classifier.classify(TEXTS), await classifier.classify([TEXTS[1]])
+
+    together, alone = asyncio.run(work())
+    assert together[1] == alone[0]
+
+
+def test_token_counts_include_what_the_model_wants_around_a_text(classifier: Classifier) -> None:
+    assert classifier.encode(["ab"]) == [(*classifier.encode(["ab"])[0][:-1], tiny_models.END_ID)]
+    assert len(classifier.encode(["ab"])[0]) == 3
