@@ -105,8 +105,8 @@ class TextEngine:
         self._sequences[sequence.id] = sequence
         try:
             self._wake()
-        except NodeError:
-            self.cancel(sequence.id)
+        except UnavailableError as error:
+            self._fail_all(error)
             raise
         return sequence.id
 
@@ -204,8 +204,11 @@ class TextEngine:
     def _wake(self) -> None:
         with self._lock:
             if not self._turning:
-                self._worker.call(self._turn)
-                self._turning = True
+                self._next_turn()
+
+    def _next_turn(self) -> None:
+        self._worker.call(self._turn)
+        self._turning = True
 
     def _turn(self) -> None:
         try:
@@ -213,9 +216,9 @@ class TextEngine:
         except Exception as error:  # the thread's outermost door: nobody else would hear of it
             self._fail_all(GenerationError(f"the engine failed: {error!r:.200}"))
         with self._lock:
-            self._turning = not self._scheduler.idle
-            if self._turning:
-                self._worker.call(self._turn)
+            self._turning = False
+            if not self._scheduler.idle:
+                self._next_turn()
 
     def _fail_all(self, error: NodeError) -> None:
         for sequence in self._scheduler.drain():

@@ -28,6 +28,7 @@ from inference.payments.channel import ChannelConfig, Voucher, refuse
 Kind: TypeAlias = Literal["call", "stream", "refund"]
 
 _MISMATCH: Final = "invalid_batch_settlement_evm_cumulative_amount_mismatch"
+_BEYOND: Final = "invalid_batch_settlement_evm_cumulative_exceeds_balance"
 _BELOW: Final = "invalid_batch_settlement_evm_cumulative_below_claimed"
 
 
@@ -122,10 +123,11 @@ class Account:
         highest = self.charged + sum(other.amount for other in calls)
         if not lowest <= known <= highest:
             raise self.correction(_MISMATCH, f"the voucher builds upon {known} charged")
+        if not self.chain.balance:
+            raise refuse("channel_not_found", "nothing was deposited in this channel")
         if ceiling > self.chain.usable:
-            raise refuse(
-                "cumulative_exceeds_balance", f"{ceiling} of a balance of {self.chain.usable}"
-            )
+            message = f"{ceiling} of a balance of {self.chain.usable}"
+            raise self.correction(_BEYOND, message)
         if ceiling <= self.chain.total_claimed:
             raise self.correction(_BELOW, f"{self.chain.total_claimed} are claimed already")
         signed = self._signed(wish.voucher)

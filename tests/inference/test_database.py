@@ -150,7 +150,7 @@ def test_a_full_disk_refuses_and_loses_nothing(database: Database) -> None:
 
 
 def test_a_database_held_by_another_process_is_busy_and_then_works(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: Database
 ) -> None:
     database.write_now(lambda tx: tx.exec_driver_sql("PRAGMA busy_timeout = 50").close())
     other = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
@@ -165,7 +165,9 @@ def test_a_database_held_by_another_process_is_busy_and_then_works(
     assert count(database) == 1
 
 
-def test_two_processes_share_one_file(tmp_path: Path, database: Database) -> None:
+def test_two_that_have_one_file_open_wait_for_each_other(
+    tmp_path: Path, database: Database
+) -> None:
     with open_database(tmp_path) as other:
 
         def fill(target: Database, start: int) -> None:

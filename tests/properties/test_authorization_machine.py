@@ -1,4 +1,4 @@
-"""No sequence of copies, outcomes and crashes moves one authorisation's money twice, or forgets it."""
+"""No sequence of copies, outcomes and crashes moves an authorisation's money twice or forgets it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class AuthorizationMachine(RuleBasedStateMachine):
         self.working: dict[int, Reservation] = {}
         self.sent: dict[int, Reservation] = {}
         self.moved: set[int] = set()
-        self.pending: set[int] = set()
         self.open()
 
     def open(self) -> None:

@@ -12,7 +12,8 @@ from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.exact import VerifiedAuthorization, verify_authorization
 from inference.payments.reservation import Reservation
-from tests.inference.payments.payer import NOW, RECEIVER, TERMS, TOKEN, Payer
+from registry.signing.signer import Signer
+from tests.inference.payments.payer import NOW, RECEIVER, TERMS, TOKEN, Payer, make_terms
 
 BOOK = AuthorizationBook()
 USED = "invalid_exact_evm_nonce_already_used"
@@ -133,9 +134,6 @@ def test_only_a_deposit_is_taken_as_one(database: Database) -> None:
 def test_the_same_nonce_of_another_payer_or_token_is_another_authorization(
     database: Database,
 ) -> None:
-    from registry.signing.signer import Signer
-    from tests.inference.payments.payer import make_terms
-
     reserve(database, verified())
     other_payer = Payer(key=Signer(b"\3" * 32)).authorize(value=100, nonce=b"\7" * 32)
     other_token = replace(TOKEN, address="0x2222222222222222222222222222222222222222")

@@ -100,6 +100,10 @@ def test_a_balance_that_a_withdrawal_will_take_counts_for_nothing(till: Till) ->
     till.reserve(PAYER.pays(99), 99, state=state)
 
 
+def test_a_voucher_for_a_channel_without_money_is_refused(till: Till) -> None:
+    assert till.refused(PAYER.pays(100), state=onchain(0)) == "channel_not_found"
+
+
 @pytest.mark.parametrize("ceiling", [99, 101, 1])
 def test_a_first_voucher_that_is_not_the_quote_is_corrected(till: Till, ceiling: int) -> None:
     code = till.refused(PAYER.pays(ceiling), state=onchain(10_000))

@@ -9,14 +9,15 @@ from dataclasses import replace
 import pytest
 
 from inference.database import Database
+from inference.errors import PaymentRefusedError
 from inference.payments.channel import DepositPayment
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.ledger import ChannelLedger
 from inference.payments.token_contract import TokenContract
+from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.chain.devnet import Devnet
 from registry.errors import ChainMismatchError, ChainUnreachableError, TransactionFailedError
-from registry.chain.connection import Chain
 from registry.signing.signer import Signer
 from tests.inference.payments.payer import NODE, RECEIVER, Payer, make_terms
 
@@ -197,8 +198,6 @@ def test_a_pending_withdrawal_is_seen(
 
 
 def test_an_exact_payment_moves_once(token: TokenContract, payer: Payer) -> None:
-    from inference.errors import PaymentRefusedError
-
     payment = payer.authorize(value=700, valid_before=clock() + 300)
     token.check(payment)
     assert token.settlement(payment.payer, payment.nonce) is None
@@ -214,8 +213,6 @@ def test_an_exact_payment_moves_once(token: TokenContract, payer: Payer) -> None
 
 
 def test_an_exact_payment_beyond_the_balance_is_refused(token: TokenContract, payer: Payer) -> None:
-    from inference.errors import PaymentRefusedError
-
     with pytest.raises(PaymentRefusedError) as caught:
         token.check(payer.authorize(value=10**6 + 1, valid_before=clock() + 300))
     assert caught.value.code == "invalid_exact_evm_insufficient_balance"
@@ -224,8 +221,6 @@ def test_an_exact_payment_beyond_the_balance_is_refused(token: TokenContract, pa
 def test_an_exact_payment_that_the_token_refuses_otherwise_is_refused(
     token: TokenContract, payer: Payer
 ) -> None:
-    from inference.errors import PaymentRefusedError
-
     with pytest.raises(PaymentRefusedError) as caught:
         token.check(replace(payer.authorize(value=1, valid_before=clock() + 300), value=2))
     assert caught.value.code == "invalid_exact_evm_transaction_simulation_failed"

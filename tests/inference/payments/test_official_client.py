@@ -21,6 +21,7 @@ from x402.http.utils import (
 from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
 from x402.mechanisms.evm.batch_settlement.client.config import BatchSettlementEvmSchemeOptions
 from x402.mechanisms.evm.batch_settlement.client.refund import RefundOptions
+from x402.mechanisms.evm.batch_settlement.utils import compute_channel_id
 from x402.mechanisms.evm.exact.client import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 from x402.schemas import PaymentPayload, PaymentRequirements
@@ -126,8 +127,6 @@ class Customer:
     def books(self) -> Any:
         requirements = PaymentRequirements.model_validate(self.shop.offer(1).to_json())
         config = self.scheme.build_channel_config(requirements)
-        from x402.mechanisms.evm.batch_settlement.utils import compute_channel_id
-
         return self.scheme._storage.get(compute_channel_id(config, NETWORK).lower())
 
     def call(self, quote: int, actual: int, *, stream: bool = False) -> str:
