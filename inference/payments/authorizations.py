@@ -10,6 +10,7 @@
 `settling` is stored before the transaction is sent, so that no crash can forget that money may
 have moved; what became of it is asked of the token (`authorizationState`), by anybody, any time
 later. An unknown outcome stays unknown until the chain says: the payer is never asked to pay again.
+While it is `settling`, only the call that sends it may move it; a restart makes it unknown.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _MAY_HAVE_MOVED: Final = ("settling", "unknown")
 
 @dataclass(frozen=True)
 class Unsettled:
-    """An authorisation whose transaction was sent, or about to be, and was not seen mined.
+    """An authorisation whose transaction was sent, or about to be, by nobody knows what outcome.
 
     It is settled once the token says that its nonce is used, and can be released once
     `valid_before` (unix seconds) has passed on chain without that.
@@ -95,8 +96,8 @@ class AuthorizationBook:
         _move(tx, reservation, ("reserved", *_MAY_HAVE_MOVED), "released", None)
 
     def unsettled(self, tx: Connection) -> list[Unsettled]:
-        """Return what the chain must be asked about."""
-        query = select(_TABLE).where(_TABLE.c.state.in_(_MAY_HAVE_MOVED))
+        """Return what the chain must be asked about; not what a call is settling just now."""
+        query = select(_TABLE).where(_TABLE.c.state == "unknown")
         return [
             Unsettled(
                 make_reservation(
@@ -120,7 +121,8 @@ class AuthorizationBook:
 
         Returns what the chain must be asked about.
         """
-        tx.execute(update(_TABLE).where(_TABLE.c.state == "reserved").values(state="released"))
+        for before, after in (("reserved", "released"), ("settling", "unknown")):
+            tx.execute(update(_TABLE).where(_TABLE.c.state == before).values(state=after))
         return self.unsettled(tx)
 
 

@@ -46,6 +46,9 @@ _CHANGE_ACCOUNT: Final = (
 )
 _ALL_OPENED: Final = select(_OPEN).order_by(_OPEN.c.created_at, _OPEN.c.id)
 _FIND_OPENED: Final = _ALL_OPENED.where(_OPEN.c.channel_id == _THIS)
+_REFUNDS: Final = _ALL_OPENED.where(
+    _OPEN.c.kind == "refund", _OPEN.c.created_at < bindparam("before")
+)
 _ADD_OPEN: Final = insert(_OPEN)
 _CHANGE_OPEN: Final = (
     update(_OPEN)
@@ -74,6 +77,12 @@ def opened(tx: Connection, channel_id: str) -> tuple[Open, ...]:
 def all_opened(tx: Connection) -> list[tuple[str, Open]]:
     """Return all calls in flight with their channels."""
     return [(row.channel_id, _open(row)) for row in tx.execute(_ALL_OPENED)]
+
+
+def refunds(tx: Connection, *, before: int) -> list[tuple[str, Open]]:
+    """Return the refunds in flight since before a unix second, with their channels."""
+    rows = tx.execute(_REFUNDS, {"before": before})
+    return [(row.channel_id, _open(row)) for row in rows]
 
 
 def store(tx: Connection, before: Account | None, after: Account, *, now: int = 0) -> None:

@@ -21,13 +21,7 @@ from sqlalchemy import Connection
 from inference.errors import NodeError, UnavailableError
 from inference.payments import books
 from inference.payments.account import Account, OnchainChannel, Open, Wish
-from inference.payments.channel import (
-    SCHEME,
-    ChannelConfig,
-    DepositPayment,
-    RefundPayment,
-    refuse,
-)
+from inference.payments.channel import SCHEME, ChannelConfig, DepositPayment, RefundPayment, refuse
 from inference.payments.reservation import Committed, Reservation, make_reservation
 from inference.payments.verification import VerifiedPayment
 
@@ -201,7 +195,10 @@ class ChannelLedger:
     def finish_refund(
         self, tx: Connection, reservation: Reservation, state: OnchainChannel
     ) -> Committed:
-        """End a refund that the chain shows in `state`; `actual` and `told` are 0."""
+        """End a refund with the chain's view after it; right also if it did not happen.
+
+        The result's `actual` and `told` are 0.
+        """
         before, _, own = _find(tx, reservation)
         after = before.mirrored(state)
         if after.chain.balance <= after.owed:
@@ -209,6 +206,14 @@ class ChannelLedger:
         books.store(tx, before, after)
         books.end(tx, own.id)
         return Committed(0, 0, after.charged, after.credit, after.state())
+
+    def stale_refunds(self, tx: Connection, *, before: int) -> list[Reservation]:
+        """Return refunds that began before a unix second: their outcome was not seen.
+
+        Their channels take no calls until `finish_refund` or `release` ends them.
+        """
+        found = [(books.account(tx, id), own) for id, own in books.refunds(tx, before=before)]
+        return [_reservation(account, own) for account, own in found if account is not None]
 
     def mirror(self, tx: Connection, channel_id: str, state: OnchainChannel) -> Account | None:
         """Store a newer view of the chain; unknown channels stay unknown."""

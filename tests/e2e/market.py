@@ -62,7 +62,7 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
         path.write_text(text)
         workspace = Workspace.open(registry_config(path, read_file(path)))
         models = {
-            CHAT: _register(workspace, tiny_models.llama(folder / "llama"), CHAT, "chat"),
+            CHAT: _register(workspace, tiny_models.llama(folder / "llama", context=2048), CHAT, "chat"),
             CLASSIFIER: _register(
                 workspace, tiny_models.bert_classifier(folder / "bert"), CLASSIFIER, "classify"
             ),

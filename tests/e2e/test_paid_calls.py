@@ -88,7 +88,7 @@ def test_a_stream_carries_its_receipt_and_gives_the_unused_rest_back(market: Mar
 def test_a_reader_that_leaves_midway_is_charged_for_what_it_got(market: Market) -> None:
     async def leave() -> None:
         async with market.payer() as payer:
-            sent = ask("leave", max_tokens=400, stream=True)
+            sent = ask("leave", max_tokens=1000, stream=True)
             async with payer._http.stream("POST", CHAT_ROUTE, json=sent) as response:
                 async for _ in response.aiter_bytes():
                     return
@@ -102,7 +102,7 @@ def test_a_reader_that_leaves_midway_is_charged_for_what_it_got(market: Market) 
     assert receipt["status"] == "partial"
     assert receipt["response"]["finish"] == "cancelled"
     assert 0 < int(receipt["payment"]["charged"]) < int(receipt["payment"]["quote"])
-    assert receipt["tokens"]["output"] < 400
+    assert receipt["tokens"]["output"] < 1000
 
 
 def test_a_classification_is_paid_by_one_exact_transfer(market: Market) -> None:

@@ -165,9 +165,7 @@ def test_a_database_held_by_another_process_is_busy_and_then_works(
     assert count(database) == 1
 
 
-def test_two_that_have_one_file_open_wait_for_each_other(
-    tmp_path: Path, database: Database
-) -> None:
+def test_two_openers_of_one_file_wait_for_each_other(tmp_path: Path, database: Database) -> None:
     with open_database(tmp_path) as other:
 
         def fill(target: Database, start: int) -> None:

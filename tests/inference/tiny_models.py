@@ -31,7 +31,13 @@ END_ID = 256
 CONTEXT = 128
 
 
-def llama(folder: Path, *, dtype: torch.dtype = torch.float32, tied: bool = False) -> Path:
+def llama(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    tied: bool = False,
+    context: int = CONTEXT,
+) -> Path:
     return _chat_model(
         folder,
         LlamaForCausalLM(
@@ -42,7 +48,7 @@ def llama(folder: Path, *, dtype: torch.dtype = torch.float32, tied: bool = Fals
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,
-                max_position_embeddings=CONTEXT,
+                max_position_embeddings=context,
                 tie_word_embeddings=tied,
                 **_TOKENS,
             )

@@ -1,4 +1,4 @@
-"""No sequence of copies, outcomes and crashes moves an authorisation's money twice or forgets it."""
+"""No sequence of copies, outcomes and crashes moves an authorisation's money twice."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ def test_an_unknown_outcome_is_never_a_fresh_payment(database: Database) -> None
     reservation = reserve(database, verified())
     move(database, "settling", reservation)
     assert refusal(database, verified()) == "settlement_pending"
+    assert database.read(BOOK.unsettled) == []  # its call is still at it
     move(database, "unknown", reservation, b"\1" * 32)
     assert refusal(database, verified()) == "settlement_pending"
     [found] = database.read(BOOK.unsettled)

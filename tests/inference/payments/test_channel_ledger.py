@@ -390,6 +390,19 @@ def test_a_refund_waits_for_calls_and_bars_new_ones(open_till: Till) -> None:
     open_till.reserve(PAYER.pays(140))
 
 
+def test_a_refund_whose_end_was_not_seen_is_found_and_ended_by_the_chains_view(
+    open_till: Till,
+) -> None:
+    plan = refund(open_till, 40)
+    stale = open_till.ledger.stale_refunds
+    assert open_till.database.read(lambda tx: stale(tx, before=NOW)) == []
+    [found] = open_till.database.read(lambda tx: stale(tx, before=NOW + 1))
+    assert found == plan.reservation
+    not_happened = onchain(10_000, block=2)
+    open_till.do(lambda tx: open_till.ledger.finish_refund(tx, found, not_happened))
+    assert open_till.commit(open_till.reserve(PAYER.pays(140)), 60).cumulative == 100
+
+
 def test_a_whole_refund_gives_unused_credit_back_and_starts_afresh(open_till: Till) -> None:
     open_till.commit(open_till.reserve(PAYER.pays(140), stream=True), 30)
     plan = refund(open_till, 140)
