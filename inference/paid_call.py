@@ -128,6 +128,18 @@ def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer
 
 
 async def _answer(sale: _Sale, till: Till) -> Answer:
+    ended = False
+    try:
+        answer = await _serve(sale, till)
+        ended = True
+        return answer
+    finally:
+        if not ended:
+            # However the work broke, the money set aside for it is given back.
+            await asyncio.shield(asyncio.ensure_future(_give_back(sale, till)))
+
+
+async def _serve(sale: _Sale, till: Till) -> Answer:
     try:
         body = b"".join([piece async for piece in sale.work.perform()])  # 6
     except NodeError as failure:
@@ -136,14 +148,23 @@ async def _answer(sale: _Sale, till: Till) -> Answer:
     charged = _charge(sale)  # 7
     try:
         sale = replace(sale, secured=await till.cashier.collect(sale.secured))
-        response = SaltedHash(sale.salts.response).add(body)
-        statement, header = await _record(sale, till, "ok", response, charged)  # 8
     except NodeError as failure:
+        return await _failed(sale, till, failure)
+    response = SaltedHash(sale.salts.response).add(body)
+    try:
+        statement, header = await _record(sale, till, "ok", response, charged)  # 8
+    except PaymentRefusedError as failure:
+        # Only a channel's can be refused here: calls beside this one used up its ceiling.
         return await _failed(sale, till, failure)
     if sale.work.streams:
         body += sale.work.closing(statement.receipt.bundle())
         return Answer(200, body, _paid_headers(header), media_type="text/event-stream")
     return Answer(200, body, _paid_headers(header))  # 9
+
+
+async def _give_back(sale: _Sale, till: Till) -> None:
+    await till.cashier.give_up(sale.secured)
+    await _record(sale, till, "failed", SaltedHash(sale.salts.response), 0)
 
 
 async def _failed(sale: _Sale, till: Till, failure: NodeError) -> Answer:
@@ -158,12 +179,16 @@ async def _stream(sale: _Sale, till: Till) -> Answer | Stream:
         secured, header = await till.cashier.prepay(sale.secured)
     except NodeError as failure:
         return await _failed(sale, till, failure)
-    return Stream(_paid_headers(header), _events(replace(sale, secured=secured), till))
+    events = _events(replace(sale, secured=secured), till)
+    # A generator that was never begun cannot clean up: begun, its charge is booked at any rate.
+    await anext(events)
+    return Stream(_paid_headers(header), events)
 
 
 async def _events(sale: _Sale, till: Till) -> AsyncIterator[bytes]:
     response, status = SaltedHash(sale.salts.response), "partial"
     try:
+        yield b""
         async for piece in sale.work.perform():  # 6
             response.add(piece)
             yield piece

@@ -23,11 +23,13 @@ from sqlalchemy import Connection
 from inference.audit.anchor import AnchorContract
 from inference.audit.bodies import (
     AnchorBody,
-    Claim as ClaimedRow,
     IncidentBody,
     SettlementBody,
     StartBody,
     entry_of,
+)
+from inference.audit.bodies import (
+    Claim as ClaimedRow,
 )
 from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
@@ -114,7 +116,6 @@ class Settlement:
 
     def checkpoint(self) -> SignedCheckpoint:
         """Sign the log's head as it is now (5) and keep it."""
-
         domain, node = self.anchors.domain, self.signer.address
 
         def kept(tx: Connection) -> str | None:
@@ -225,13 +226,14 @@ class Settlement:
         return amount, receipt.gas_used
 
     def _mirror(self, channel_ids: Sequence[str]) -> None:
-        for channel_id in channel_ids:
-            state = self.channels.state(channel_id, now=int(time.time()))
+        now = int(time.time())
+        states = {name: self.channels.state(name, now=now) for name in channel_ids}
 
-            def store(tx: Connection, channel_id: str = channel_id) -> None:
-                self.ledger.mirror(tx, channel_id, state)
+        def store(tx: Connection) -> None:
+            for name, state in states.items():
+                self.ledger.mirror(tx, name, state)
 
-            self.database.write_now(store)
+        self.database.write_now(store)
 
     def _is_anchored(self, tx: Connection, size: int) -> bool:
         anchored = self.log.anchored_size(tx)

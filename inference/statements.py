@@ -11,8 +11,8 @@ from inference import offer_receipt
 from inference.audit.log import NextPosition
 from inference.catalog import CatalogEntry
 from inference.offer_receipt import PaymentReceipt
-from inference.payments.secured import Booked
 from inference.payments.pricing import Price
+from inference.payments.secured import Booked
 from inference.receipt_format import (
     BlockFacts,
     ModelFacts,

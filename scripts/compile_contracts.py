@@ -48,6 +48,7 @@ def compile_artifacts() -> dict[str, str]:
 
     Raises:
         solcx.exceptions.SolcError: a source does not compile; it carries the compiler's messages.
+
     """
     output = {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}}
     compiled = solcx.compile_standard(
@@ -95,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 when all is well, 1 when `--check` found drift.
+
     """
     parser = argparse.ArgumentParser(
         description="Compile the contracts into registry/chain/artifacts."

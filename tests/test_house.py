@@ -45,7 +45,12 @@ STRANGERS = ("inference.engine", "inference.payments", "inference.audit")
 # What stands below may not know what stands above.
 NEVER = {
     "registry": ("inference",),
-    "registry/signing": ("registry.chain", "registry.ipfs", "registry.hashing", "registry.training"),
+    "registry/signing": (
+        "registry.chain",
+        "registry.ipfs",
+        "registry.hashing",
+        "registry.training",
+    ),
     "registry/ipfs": ("registry.chain", "registry.hashing", "registry.training"),
     "registry/hashing": ("registry.chain", "registry.training"),
     "inference/engine": ("inference.api", "inference.node", "inference.paid_call"),
@@ -137,7 +142,13 @@ def test_nothing_committed_names_a_registry_host_or_a_path_of_a_machine() -> Non
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    forbidden = ["pypi" + ".org", "npmjs" + ".org", "pythonhosted" + ".org", "/wo" + "rk/", "/ro" + "ot/"]
+    forbidden = [
+        "pypi" + ".org",
+        "npmjs" + ".org",
+        "pythonhosted" + ".org",
+        "/wo" + "rk/",
+        "/ro" + "ot/",
+    ]
     for name in listed:
         path = ROOT / name
         if path.is_file() and path.suffix not in (".png", ".ico"):

@@ -95,6 +95,11 @@ class AuthorizationBook:
         """Give the authorisation back: the money did not move, and no transaction is under way."""
         _move(tx, reservation, ("reserved", *_MAY_HAVE_MOVED), "released", None)
 
+    def give_up(self, tx: Connection, reservation: Reservation) -> None:
+        """Give an authorisation back if nothing was sent for it yet; else leave it as it is."""
+        unsent = (_TABLE.c.reservation_id == reservation.id, _TABLE.c.state == "reserved")
+        tx.execute(update(_TABLE).where(*unsent).values(state="released"))
+
     def unsettled(self, tx: Connection) -> list[Unsettled]:
         """Return what the chain must be asked about; not what a call is settling just now."""
         query = select(_TABLE).where(_TABLE.c.state == "unknown")

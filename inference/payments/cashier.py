@@ -105,9 +105,9 @@ class Cashier:
 
     async def give_up(self, secured: Secured) -> None:
         """Release an `exact` authorisation whose call failed before it was collected."""
-        if secured.scheme == exact.SCHEME and secured.moved is None:
+        if secured.scheme == exact.SCHEME:
             await self.database.write(
-                lambda tx: self.authorizations.release(tx, secured.reservation)
+                lambda tx: self.authorizations.give_up(tx, secured.reservation)
             )
 
     def book(self, tx: Connection, secured: Secured, charged: int) -> Booked:

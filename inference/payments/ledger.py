@@ -1,8 +1,7 @@
 """The ledger of channels: what was promised, reserved, charged and may be claimed.
 
 Every method takes the transaction it works in, so that a call's charge, receipt and log entry
-become durable together; the arithmetic is in `account`, the rows in `books`. Nothing is kept in
-memory.
+become durable together. The arithmetic is in `account`, the rows in `books`, nothing in memory.
 
 A call goes `reserve` → work → `commit`, or `release` when it failed. For a stream, `prepay`
 charges the quote before its head leaves, because the head must state a charge before the length
@@ -230,10 +229,7 @@ class ChannelLedger:
         for channel_id, call in books.all_opened(tx):
             opened.setdefault(channel_id, []).append(call)
         found = [_claim(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
-        return sorted(
-            filter(None, found),
-            key=lambda c: (not c.withdraw_requested_at, c.withdraw_requested_at),
-        )
+        return sorted(filter(None, found), key=lambda c: c.withdraw_requested_at or 2**64)
 
     def recover(self, tx: Connection) -> Recovered:
         """End what was in flight when the node stopped; only at its start, before any call.

@@ -44,9 +44,9 @@ contract AttestationsTest is RegistryWorld {
     }
 
     function test_attestations_without_a_registry_are_refused() public {
-        (bool ok, bytes memory answer) = tried("Attestations", abi.encode(other));
-        assertFalse(ok);
-        assertEq(answer, abi.encodeWithSelector(IAttestations.InvalidRegistry.selector, other));
+        (address made, bytes memory failure) = tried("Attestations", abi.encode(other));
+        assertEq(made, address(0));
+        assertEq(failure, abi.encodeWithSelector(IAttestations.InvalidRegistry.selector, other));
     }
 
     function test_a_statement_about_an_unknown_model_is_refused() public {

@@ -86,19 +86,20 @@ abstract contract Deployed is Test {
         return deployed("ReentrantCollector", "");
     }
 
-    /// @dev Runs a contract's constructor; `answer` is the code or what it failed with.
-    function tried(string memory name, bytes memory args) internal returns (bool ok, bytes memory answer) {
+    /// @dev Runs a contract's constructor. Gives its address, or zero and what it failed with.
+    function tried(string memory name, bytes memory args) internal returns (address made, bytes memory failure) {
         bytes memory code = abi.encodePacked(vm.getCode(string.concat(name, ".sol:", name)), args);
         assembly ("memory-safe") {
-            ok := iszero(iszero(create(0, add(code, 0x20), mload(code))))
-            answer := mload(0x40)
-            mstore(answer, returndatasize())
-            returndatacopy(add(answer, 0x20), 0, returndatasize())
-            mstore(0x40, add(add(answer, 0x20), returndatasize()))
+            made := create(0, add(code, 0x20), mload(code))
+            failure := mload(0x40)
+            mstore(failure, returndatasize())
+            returndatacopy(add(failure, 0x20), 0, returndatasize())
+            mstore(0x40, add(add(failure, 0x20), returndatasize()))
         }
     }
 
-    function deployed(string memory name, bytes memory args) private returns (address) {
-        return vm.deployCode(string.concat(name, ".sol:", name), args);
+    function deployed(string memory name, bytes memory args) private returns (address made) {
+        (made,) = tried(name, args);
+        assertNotEq(made, address(0), name);
     }
 }

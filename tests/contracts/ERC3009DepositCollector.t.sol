@@ -9,9 +9,9 @@ import {IFailingToken} from "./Deployed.sol";
 
 contract ERC3009DepositCollectorTest is ChannelWorld {
     function test_a_collector_for_no_contract_is_refused() public {
-        (bool ok, bytes memory answer) = tried("ERC3009DepositCollector", abi.encode(address(0)));
-        assertFalse(ok);
-        assertEq(bytes4(answer), IERC3009DepositCollector.InvalidX402BatchSettlementAddress.selector);
+        (address made, bytes memory failure) = tried("ERC3009DepositCollector", abi.encode(address(0)));
+        assertEq(made, address(0));
+        assertEq(bytes4(failure), IERC3009DepositCollector.InvalidX402BatchSettlementAddress.selector);
     }
 
     function test_collecting_for_anybody_but_the_channels_contract_is_refused() public {

@@ -62,7 +62,9 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
         path.write_text(text)
         workspace = Workspace.open(registry_config(path, read_file(path)))
         models = {
-            CHAT: _register(workspace, tiny_models.llama(folder / "llama", context=2048), CHAT, "chat"),
+            CHAT: _register(
+                workspace, tiny_models.llama(folder / "llama", context=2048), CHAT, "chat"
+            ),
             CLASSIFIER: _register(
                 workspace, tiny_models.bert_classifier(folder / "bert"), CLASSIFIER, "classify"
             ),
@@ -71,6 +73,10 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
             add_model(path, name, model_id, PRICE)
         with NodeProcess.start(path, log=folder / "node.log") as node:
             yield Market(devnet, path, workspace, node, models)
+
+
+def _llama(folder: Path) -> Path:
+    return tiny_models.llama(folder / "llama", context=2048)
 
 
 def ask(text: str = "Hello", **more: Any) -> dict[str, Any]:

@@ -80,9 +80,7 @@ def test_a_stream_carries_its_receipt_and_gives_the_unused_rest_back(market: Mar
     after = call(market, ask("after"))
     told = int(after.settlement["extra"]["chargedAmount"])
     assert told == max(0, after.charged - unused)
-    assert after.signed.receipt.payment.cumulative == (
-        receipt.payment.cumulative + after.charged
-    )
+    assert after.signed.receipt.payment.cumulative == (receipt.payment.cumulative + after.charged)
 
 
 def test_a_reader_that_leaves_midway_is_charged_for_what_it_got(market: Market) -> None:

@@ -102,9 +102,7 @@ def test_the_javascript_client_pays_by_exact(market: Market, wallet: Signer) -> 
     assert all(one["settled"]["transaction"].startswith("0x") for one in done["calls"])
 
 
-def test_the_javascript_client_pays_the_classifier_by_exact(
-    market: Market, wallet: Signer
-) -> None:
+def test_the_javascript_client_pays_the_classifier_by_exact(market: Market, wallet: Signer) -> None:
     done = javascript(
         market,
         wallet,

@@ -1,0 +1,177 @@
+"""Verified loading against plain loading of the same weights, both in one run. JSON on stdout.
+
+`plain` is safetensors' own load of the files, every byte touched once, as a forward pass would.
+`hash` is SHA-256 over the same bytes on all processors: what no verifying loader can be without.
+`verified` is verifying (files copied and hashed against the chain's record) and loading (tensors
+hashed again where they lie). Cold runs begin with the files out of the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from inference.demo.models import prepare_smollm2
+from inference.loader import load
+from registry.chain.attestations import AttestationBook
+from registry.chain.deploy import deploy
+from registry.chain.devnet import Devnet
+from registry.chain.model_registry import ModelRegistry
+from registry.hashing.parallel import parallel_map, processors
+from registry.ipfs.blockstore import MemoryBlockStore
+from registry.policy import Policy
+from registry.register import register_model
+from registry.signing.signer import ANVIL_CHAIN_ID, Signer
+from registry.verify import VerifiedModel, verify_model
+
+_SPAN_BYTES = 4 * 1024 * 1024
+
+
+@dataclass
+class Subject:
+    """A registered folder, and how to verify it."""
+
+    folder: Path
+    verify: Callable[[], VerifiedModel]
+
+    @property
+    def weights(self) -> list[Path]:
+        """Return the weight files."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all weight files."""
+        return sum(path.stat().st_size for path in self.weights)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, alternating between the sides, and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="a model folder; default: SmolLM2, prepared")
+    parser.add_argument("--task", default="chat", choices=["chat", "classify", "embed"])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    root = Path(__file__).resolve().parent.parent
+    folder = options.folder or prepare_smollm2(root / ".cache" / "models" / "smollm2")
+    with Devnet.start() as net:
+        subject = _register(net, folder, options.task)
+        sides: dict[str, Callable[[], None]] = {
+            "plain": lambda: _plain(subject),
+            "hash": lambda: _hash(subject),
+            "verified": lambda: _verified(subject, options.device),
+        }
+        result = {
+            "bench": "loading",
+            "machine": f"{processors()} x {platform.machine()}",
+            "torch": torch.__version__,
+            "folder": folder.name,
+            "weight_bytes": subject.size,
+            "runs": options.runs,
+            "cold": _measure(subject, sides, options.runs, cold=True),
+            "warm": _measure(subject, sides, options.runs, cold=False),
+        }
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def _measure(
+    subject: Subject, sides: dict[str, Callable[[], None]], runs: int, *, cold: bool
+) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs):
+        for name, side in sides.items():
+            if cold:
+                _forget(subject)
+            begin = time.perf_counter()
+            side()
+            seconds[name].append(time.perf_counter() - begin)
+    medians = {f"{name}_s": statistics.median(times) for name, times in seconds.items()}
+    goal = max(1.25 * medians["plain_s"], 1.1 * medians["hash_s"])
+    medians["verified_over_plain"] = medians["verified_s"] / medians["plain_s"]
+    medians["verified_over_hash"] = medians["verified_s"] / medians["hash_s"]
+    medians["verified_over_goal"] = medians["verified_s"] / goal
+    return {name: round(value, 4) for name, value in medians.items()}
+
+
+def _plain(subject: Subject) -> None:
+    for path in subject.weights:
+        for tensor in load_file(path).values():
+            tensor.view(-1).view(torch.int16).max()
+
+
+def _hash(subject: Subject) -> None:
+    spans = (
+        (path, start)
+        for path in subject.weights
+        for start in range(0, path.stat().st_size, _SPAN_BYTES)
+    )
+    for _ in parallel_map(_hash_span, spans):
+        pass
+
+
+def _hash_span(span: tuple[Path, int]) -> bytes:
+    path, start = span
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.sha256(os.pread(file.fileno(), _SPAN_BYTES, start)).digest()
+
+
+def _verified(subject: Subject, device: str) -> None:
+    with subject.verify() as verified:
+        load(verified, device=device)
+
+
+def _forget(subject: Subject) -> None:
+    """Put the files out of the page cache."""
+    for path in subject.weights:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _register(net: Devnet, folder: Path, task: str) -> Subject:
+    signer = Signer.anvil(0, chain_id=ANVIL_CHAIN_ID)
+    deployment = deploy(net.chain, signer)
+    registry = ModelRegistry(net.chain, deployment.model_registry)
+    attestations = AttestationBook(net.chain, deployment.attestations)
+    blocks = MemoryBlockStore()
+    registration = register_model(
+        folder,
+        name=folder.name,
+        task=task,
+        parents=(),
+        blocks=blocks,
+        registry=registry,
+        signer=signer,
+    )
+
+    def verify() -> VerifiedModel:
+        block = net.chain.head()
+        return verify_model(
+            registration.id,
+            registry=registry,
+            attestations=attestations,
+            blocks=blocks,
+            folder=folder,
+            policy=Policy(),
+            block=block,
+            now=block.timestamp,
+        )
+
+    return Subject(folder, verify)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
