@@ -31,7 +31,8 @@ $(VENV)/.ready: requirements.lock requirements-models.lock pyproject.toml
 
 node_modules/.ready: package-lock.json $(VENV)/.ready
 	@echo "setting up Node, Anvil and the Solidity compiler"
-	npm ci --silent
+	@# Not `npm ci`: where packages for other platforms are not mirrored, the lock cannot name them.
+	npm install --no-save --silent
 	touch $@
 
 tests/peers/official/node_modules/.ready: tests/peers/official/package-lock.json $(VENV)/.ready

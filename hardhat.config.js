@@ -2,11 +2,17 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "hardhat/config";
 
-// The contracts are compiled as they ship. The tests import interfaces only and are compiled apart, without the
-// optimizer, which spends more time on them than on all else together.
+// The contracts are compiled as they ship. The tests import interfaces only; they are compiled apart and without the
+// optimizer, which spends more time on them than on all else together. Of a library's source no code is wanted.
 async function compile(context, solc, input, config, next) {
-  const ofTests = Object.keys(input.sources).some((name) => name.startsWith("project/tests/"));
-  const settings = ofTests ? { ...input.settings, optimizer: { enabled: false } } : input.settings;
+  const names = Object.keys(input.sources);
+  const wanted = input.settings.outputSelection["*"];
+  const outputSelection = Object.fromEntries(
+    names.map((name) => [name, name.startsWith("project/") ? wanted : {}]),
+  );
+  const ofTests = names.some((name) => name.startsWith("project/tests/"));
+  const optimizer = ofTests ? { enabled: false } : input.settings.optimizer;
+  const settings = { ...input.settings, optimizer, outputSelection };
   const output = await next(context, solc, { ...input, settings }, config);
   return { ...output, errors: output.errors?.filter(concernsUs) };
 }

@@ -26,13 +26,10 @@ contract Attestations is IAttestations, EIP712 {
     }
 
     /// @inheritdoc IAttestations
-    function attest(
-        bytes32 modelId,
-        bytes32 tag,
-        uint32 score,
-        bytes32 evidence,
-        uint64 expiresAt
-    ) external returns (bytes32 id) {
+    function attest(bytes32 modelId, bytes32 tag, uint32 score, bytes32 evidence, uint64 expiresAt)
+        external
+        returns (bytes32 id)
+    {
         Attestation memory statement = Attestation({
             modelId: modelId,
             attester: msg.sender,
@@ -120,19 +117,18 @@ contract Attestations is IAttestations, EIP712 {
         uint64 issuedAt,
         uint64 expiresAt
     ) external pure returns (bytes32) {
-        return
-            AttestationDigests.structHash(
-                Attestation({
-                    modelId: modelId,
-                    attester: attester,
-                    tag: tag,
-                    score: score,
-                    evidence: evidence,
-                    issuedAt: issuedAt,
-                    expiresAt: expiresAt,
-                    revokedAt: 0
-                })
-            );
+        return AttestationDigests.structHash(
+            Attestation({
+                modelId: modelId,
+                attester: attester,
+                tag: tag,
+                score: score,
+                evidence: evidence,
+                issuedAt: issuedAt,
+                expiresAt: expiresAt,
+                revokedAt: 0
+            })
+        );
     }
 
     function _attest(bytes32 id, Attestation memory statement) private {

@@ -16,12 +16,10 @@ contract AuditAnchor is IAuditAnchor, EIP712 {
     constructor() EIP712("Weightproof AuditAnchor", "1") {}
 
     /// @inheritdoc IAuditAnchor
-    function anchor(
-        string calldata origin,
-        uint64 size,
-        bytes32 root,
-        bytes calldata signature
-    ) external returns (bytes32 id) {
+    function anchor(string calldata origin, uint64 size, bytes32 root, bytes calldata signature)
+        external
+        returns (bytes32 id)
+    {
         // Check
         if (bytes(origin).length == 0) revert EmptyOrigin();
         if (size == 0) revert EmptyLog();

@@ -32,22 +32,13 @@ contract ERC3009DepositCollector is IERC3009DepositCollector {
     ) external {
         // Check
         if (msg.sender != x402BatchSettlement) revert OnlyX402BatchSettlement();
-        (uint256 validAfter, uint256 validBefore, uint256 salt, bytes memory signature) = abi.decode(
-            collectorData,
-            (uint256, uint256, uint256, bytes)
-        );
+        (uint256 validAfter, uint256 validBefore, uint256 salt, bytes memory signature) =
+            abi.decode(collectorData, (uint256, uint256, uint256, bytes));
 
         // Interaction
         bytes32 nonce = keccak256(abi.encode(channelId, salt));
-        IReceiveWithAuthorization(token).receiveWithAuthorization(
-            payer,
-            address(this),
-            amount,
-            validAfter,
-            validBefore,
-            nonce,
-            signature
-        );
+        IReceiveWithAuthorization(token)
+            .receiveWithAuthorization(payer, address(this), amount, validAfter, validBefore, nonce, signature);
         IERC20(token).safeTransfer(msg.sender, amount);
     }
 }

@@ -23,11 +23,10 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
     constructor() EIP712("Weightproof ModelRegistry", "1") {}
 
     /// @inheritdoc IModelRegistry
-    function register(
-        Kind kind,
-        bytes32 manifestDigest,
-        bytes32[] calldata parents_
-    ) external returns (bytes32 id) {
+    function register(Kind kind, bytes32 manifestDigest, bytes32[] calldata parents_)
+        external
+        returns (bytes32 id)
+    {
         return _register(msg.sender, kind, manifestDigest, parents_);
     }
 
@@ -57,12 +56,9 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
     }
 
     /// @inheritdoc IModelRegistry
-    function revokeFor(
-        bytes32 id,
-        string calldata reason,
-        uint256 deadline,
-        bytes calldata signature
-    ) external {
+    function revokeFor(bytes32 id, string calldata reason, uint256 deadline, bytes calldata signature)
+        external
+    {
         // Check
         address publisher = _checkedPublisher(id);
         _checkSigned(publisher, RegistryDigests.revocation(id, reason, deadline), deadline, signature);
@@ -124,12 +120,10 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
         return keccak256(abi.encode(publisher, manifestDigest));
     }
 
-    function _register(
-        address publisher,
-        Kind kind,
-        bytes32 manifestDigest,
-        bytes32[] calldata parents_
-    ) private returns (bytes32 id) {
+    function _register(address publisher, Kind kind, bytes32 manifestDigest, bytes32[] calldata parents_)
+        private
+        returns (bytes32 id)
+    {
         // Check
         if (kind == Kind.None) revert InvalidKind(kind);
         if (manifestDigest == 0) revert ZeroDigest();
@@ -183,12 +177,10 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
         return _records[id].publisher;
     }
 
-    function _checkSigned(
-        address signer,
-        bytes32 request,
-        uint256 deadline,
-        bytes calldata signature
-    ) private view {
+    function _checkSigned(address signer, bytes32 request, uint256 deadline, bytes calldata signature)
+        private
+        view
+    {
         if (block.timestamp > deadline) revert SignatureExpired(deadline);
         bytes32 digest = _hashTypedDataV4(request);
         if (!SignatureChecker.isValidSignatureNowCalldata(signer, digest, signature)) {
@@ -223,11 +215,8 @@ contract ModelRegistry is IModelRegistry, EIP712, Nonces {
         if (letters.length == 0 || letters.length > MAX_NAME_BYTES) revert InvalidName(name);
         for (uint256 i = 0; i < letters.length; ++i) {
             bytes1 letter = letters[i];
-            bool allowed = (letter >= "a" && letter <= "z") ||
-                (letter >= "0" && letter <= "9") ||
-                letter == "." ||
-                letter == "_" ||
-                letter == "-";
+            bool allowed = (letter >= "a" && letter <= "z") || (letter >= "0" && letter <= "9")
+                || letter == "." || letter == "_" || letter == "-";
             if (!allowed) revert InvalidName(name);
         }
     }

@@ -93,10 +93,10 @@ contract PaymentChannels is IPaymentChannels, EIP712, Multicall, ReentrancyGuard
     }
 
     /// @inheritdoc IPaymentChannels
-    function claimWithSignature(
-        VoucherClaim[] calldata claims,
-        bytes calldata authorizerSignature
-    ) external nonReentrant {
+    function claimWithSignature(VoucherClaim[] calldata claims, bytes calldata authorizerSignature)
+        external
+        nonReentrant
+    {
         // Check
         if (claims.length == 0) revert EmptyBatch();
         address authorizer = claims[0].voucher.channel.receiverAuthorizer;
@@ -190,15 +190,19 @@ contract PaymentChannels is IPaymentChannels, EIP712, Multicall, ReentrancyGuard
         if (amount == 0) revert ZeroRefund();
         bytes32 channelId = getChannelId(config);
         if (nonce != refundNonce[channelId]) revert InvalidRefundNonce();
-        _checkSigned(config.receiverAuthorizer, getRefundDigest(channelId, nonce, amount), authorizerSignature);
+        _checkSigned(
+            config.receiverAuthorizer, getRefundDigest(channelId, nonce, amount), authorizerSignature
+        );
 
         _refund(config, channelId, amount);
     }
 
     /// @inheritdoc IPaymentChannels
-    function multicall(
-        bytes[] calldata data
-    ) public override(IPaymentChannels, Multicall) returns (bytes[] memory results) {
+    function multicall(bytes[] calldata data)
+        public
+        override(IPaymentChannels, Multicall)
+        returns (bytes[] memory results)
+    {
         return super.multicall(data);
     }
 
@@ -209,10 +213,7 @@ contract PaymentChannels is IPaymentChannels, EIP712, Multicall, ReentrancyGuard
     }
 
     /// @inheritdoc IPaymentChannels
-    function getVoucherDigest(
-        bytes32 channelId,
-        uint128 maxClaimableAmount
-    ) external view returns (bytes32) {
+    function getVoucherDigest(bytes32 channelId, uint128 maxClaimableAmount) external view returns (bytes32) {
         return ChannelDigests.voucher(_domainSeparatorV4(), channelId, maxClaimableAmount);
     }
 
@@ -280,11 +281,10 @@ contract PaymentChannels is IPaymentChannels, EIP712, Multicall, ReentrancyGuard
     }
 
     /// @dev A named payerAuthorizer is a key: recovering it needs no call, so a claim's gas is known beforehand.
-    function _checkVoucher(
-        ChannelConfig calldata config,
-        bytes32 digest,
-        bytes calldata signature
-    ) private view {
+    function _checkVoucher(ChannelConfig calldata config, bytes32 digest, bytes calldata signature)
+        private
+        view
+    {
         address authorizer = config.payerAuthorizer;
         if (authorizer == address(0)) {
             _checkSigned(config.payer, digest, signature);
@@ -294,6 +294,8 @@ contract PaymentChannels is IPaymentChannels, EIP712, Multicall, ReentrancyGuard
     }
 
     function _checkSigned(address signer, bytes32 digest, bytes calldata signature) private view {
-        if (!SignatureChecker.isValidSignatureNowCalldata(signer, digest, signature)) revert InvalidSignature();
+        if (!SignatureChecker.isValidSignatureNowCalldata(signer, digest, signature)) {
+            revert InvalidSignature();
+        }
     }
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from random import Random
 from typing import Final
 
@@ -79,17 +80,24 @@ class ResidentTensors:
 
     def _hash(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         tensors = self._tensors()
-        for name in names:
-            tensor = tensors.get(name)
-            yield name, b"" if tensor is None else tensor_digest_of(tensor)
+        found = [(name, tensors.get(name)) for name in names]
+        digests = tensor_digests(tensor for _, tensor in found if tensor is not None)
+        for name, tensor in found:
+            yield name, b"" if tensor is None else next(digests)
 
 
-def tensor_digest_of(tensor: torch.Tensor) -> bytes:
-    """Return the digest of a tensor as it lies, by the rule of `registry.hashing.weights`."""
-    data = _bytes_of(tensor)
-    spans = [data[at : at + _SPAN_BYTES] for at in range(0, len(data), _SPAN_BYTES)]
-    chunks = b"".join(parallel_map(chunk_digests, spans, threads=None if len(spans) > 1 else 1))
-    return digest_of_chunks(NAMES[tensor.dtype], tuple(tensor.shape), len(data), chunks)
+def tensor_digests(tensors: Iterable[torch.Tensor]) -> Iterator[bytes]:
+    """Yield the digests of tensors as they lie, by the rule of `registry.hashing.weights`.
+
+    All processors hash; what lies on a GPU is copied to main memory a tensor at a time.
+    """
+    listed = list(tensors)
+    chunks = parallel_map(chunk_digests, (span for tensor in listed for span in _spans(tensor)))
+    for tensor in listed:
+        count = -(-tensor.nbytes // _SPAN_BYTES)
+        of_tensor = b"".join(islice(chunks, count))
+        shape = tuple(tensor.shape)
+        yield digest_of_chunks(NAMES[tensor.dtype], shape, tensor.nbytes, of_tensor)
 
 
 def resident_digest(digests: Mapping[str, bytes]) -> bytes:
@@ -104,6 +112,8 @@ def resident_digest(digests: Mapping[str, bytes]) -> bytes:
     return hashed.digest()
 
 
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
+def _spans(tensor: torch.Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().reshape(-1).view(torch.uint8).cpu()
-    return memoryview(flat.numpy().data)
+    data = memoryview(flat.numpy().data)
+    for start in range(0, len(data), _SPAN_BYTES):
+        yield data[start : start + _SPAN_BYTES]

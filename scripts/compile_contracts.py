@@ -40,31 +40,53 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class SourceWarningError(Exception):
+    """The compiler warns of a source of ours. Carries its messages, as it formats them."""
+
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+
 def compile_artifacts() -> dict[str, str]:
     """Compile every contract that leaves this repository.
 
-    Returns:
-        The text of each artifact, by file name.
-
-    Raises:
-        solcx.exceptions.SolcError: a source does not compile; it carries the compiler's messages.
-
+    Returns the text of each artifact, by file name. Raises `SourceWarningError` when the compiler
+    warns of a source of ours, and py-solc-x's `SolcError` when one does not compile.
     """
-    output = {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}}
-    compiled = solcx.compile_standard(
+    compiled = compile_sources({path: (ROOT / path).read_text() for path in SOURCES.values()})
+    version = str(solcx.wrapper.get_solc_version(COMPILER))
+    return {
+        f"{name}.json": render_artifact(name, compiled[path][name], version)
+        for name, path in SOURCES.items()
+    }
+
+
+def compile_sources(sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Compile sources, given by their path in this repository, and what they import.
+
+    Returns and raises as `compile_artifacts`, but each contract as the compiler gives it.
+    """
+    wanted = {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}}
+    output = solcx.compile_standard(
         {
             "language": "Solidity",
-            "sources": {path: {"content": (ROOT / path).read_text()} for path in SOURCES.values()},
-            "settings": {**SETTINGS, "outputSelection": output},
+            "sources": {path: {"content": text} for path, text in sources.items()},
+            "settings": {**SETTINGS, "outputSelection": wanted},
         },
         base_path=ROOT,
         solc_binary=COMPILER,
     )
-    version = str(solcx.wrapper.get_solc_version(COMPILER))
-    return {
-        f"{name}.json": render_artifact(name, compiled["contracts"][path][name], version)
-        for name, path in SOURCES.items()
-    }
+    # What a library's source is warned of is not ours to mend.
+    messages = [
+        message["formattedMessage"]
+        for message in output.get("errors", [])
+        if not message.get("sourceLocation", {}).get("file", "").startswith("node_modules/")
+    ]
+    if messages:
+        raise SourceWarningError(messages)
+    contracts: dict[str, dict[str, Any]] = output["contracts"]
+    return contracts
 
 
 def render_artifact(name: str, contract: dict[str, Any], compiler: str) -> str:
@@ -81,7 +103,7 @@ def render_artifact(name: str, contract: dict[str, Any], compiler: str) -> str:
 
 
 def drifted(artifacts: dict[str, str], folder: Path) -> list[str]:
-    """Name the files that are missing, differ, or do not belong in the folder of artifacts."""
+    """Name the files that are missing from the folder, differ, or do not belong there."""
     differing = [
         name
         for name, text in artifacts.items()

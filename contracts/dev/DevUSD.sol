@@ -59,7 +59,9 @@ contract DevUSD is IDevUSD, ERC3009 {
     /// @inheritdoc IDevUSD
     function cancelAuthorization(address authorizer, bytes32 nonce, bytes calldata signature) external {
         // Check
-        _checkSigned(authorizer, keccak256(abi.encode(CANCEL_AUTHORIZATION_TYPEHASH, authorizer, nonce)), signature);
+        _checkSigned(
+            authorizer, keccak256(abi.encode(CANCEL_AUTHORIZATION_TYPEHASH, authorizer, nonce)), signature
+        );
 
         _cancelAuthorization(authorizer, nonce);
     }

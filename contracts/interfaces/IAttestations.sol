@@ -75,13 +75,9 @@ interface IAttestations is IERC5267 {
     /// @param evidence Digest of the evidence block, 0 for none.
     /// @param expiresAt Unix seconds, later than now.
     /// @return id The attestation's id.
-    function attest(
-        bytes32 modelId,
-        bytes32 tag,
-        uint32 score,
-        bytes32 evidence,
-        uint64 expiresAt
-    ) external returns (bytes32 id);
+    function attest(bytes32 modelId, bytes32 tag, uint32 score, bytes32 evidence, uint64 expiresAt)
+        external
+        returns (bytes32 id);
 
     /// @notice Records the statement of an attester who signed it. Anyone may submit it.
     /// @param attester Whose statement; a key's address or an EIP-1271 wallet.

@@ -38,12 +38,9 @@ interface IAuditAnchor is IERC5267 {
     /// @param root RFC 6962 Merkle root of those entries.
     /// @param signature EIP-712 over `Checkpoint(string origin,uint64 size,bytes32 root)` by the node's key.
     /// @return id The log's id.
-    function anchor(
-        string calldata origin,
-        uint64 size,
-        bytes32 root,
-        bytes calldata signature
-    ) external returns (bytes32 id);
+    function anchor(string calldata origin, uint64 size, bytes32 root, bytes calldata signature)
+        external
+        returns (bytes32 id);
 
     /// @notice The id of a node's log of this name: `keccak256(abi.encode(node, origin))`.
     function logId(address node, string calldata origin) external pure returns (bytes32);

@@ -88,11 +88,9 @@ interface IModelRegistry is IERC5267 {
     /// @param parents At most 16 ids of what it was made from: a Dataset comes from Datasets, a Run from Datasets and
     /// Models, a Model from Runs and Models. Each exists, is active and is named once.
     /// @return id The record's id.
-    function register(
-        Kind kind,
-        bytes32 manifestDigest,
-        bytes32[] calldata parents
-    ) external returns (bytes32 id);
+    function register(Kind kind, bytes32 manifestDigest, bytes32[] calldata parents)
+        external
+        returns (bytes32 id);
 
     /// @notice Records a manifest in the name of a publisher who signed for it, so that a training machine needs no
     /// ether. Anyone may submit it.
@@ -123,12 +121,8 @@ interface IModelRegistry is IERC5267 {
     /// @param reason As in `revoke`.
     /// @param deadline Unix seconds after which the signature is refused.
     /// @param signature EIP-712 over `Revoke(bytes32 id,string reason,uint256 deadline)` by the record's publisher.
-    function revokeFor(
-        bytes32 id,
-        string calldata reason,
-        uint256 deadline,
-        bytes calldata signature
-    ) external;
+    function revokeFor(bytes32 id, string calldata reason, uint256 deadline, bytes calldata signature)
+        external;
 
     /// @notice Points one of the caller's names at one of the caller's active records.
     /// @param name 1 to 64 bytes of `a-z 0-9 . _ -`.

@@ -75,10 +75,7 @@ interface IPaymentChannels is IERC5267 {
     event Deposited(bytes32 indexed channelId, address indexed sender, uint128 amount, uint128 newBalance);
     /// @notice Part of a channel's balance was booked to its receiver.
     event Claimed(
-        bytes32 indexed channelId,
-        address indexed sender,
-        uint128 claimAmount,
-        uint128 newTotalClaimed
+        bytes32 indexed channelId, address indexed sender, uint128 claimAmount, uint128 newTotalClaimed
     );
     /// @notice A receiver's claims were transferred to it.
     event Settled(address indexed receiver, address indexed token, address indexed sender, uint128 amount);
@@ -201,18 +198,16 @@ interface IPaymentChannels is IERC5267 {
     function channels(bytes32 channelId) external view returns (uint128 balance, uint128 totalClaimed);
 
     /// @notice A channel's withdrawal under way, zero if there is none.
-    function pendingWithdrawals(
-        bytes32 channelId
-    ) external view returns (uint128 amount, uint40 initiatedAt);
+    function pendingWithdrawals(bytes32 channelId) external view returns (uint128 amount, uint40 initiatedAt);
 
     /// @notice How many refunds the channel has had, and so the nonce of the next.
     function refundNonce(bytes32 channelId) external view returns (uint256 nonce);
 
     /// @notice A receiver's money in one token.
-    function receivers(
-        address receiver,
-        address token
-    ) external view returns (uint128 totalClaimed, uint128 totalSettled);
+    function receivers(address receiver, address token)
+        external
+        view
+        returns (uint128 totalClaimed, uint128 totalSettled);
 
     /// @notice The channel's id: the EIP-712 digest of its config, for this chain and this contract.
     function getChannelId(ChannelConfig calldata config) external view returns (bytes32);
@@ -221,11 +216,7 @@ interface IPaymentChannels is IERC5267 {
     function getVoucherDigest(bytes32 channelId, uint128 maxClaimableAmount) external view returns (bytes32);
 
     /// @notice What the receiverAuthorizer signs for a refund.
-    function getRefundDigest(
-        bytes32 channelId,
-        uint256 nonce,
-        uint128 amount
-    ) external view returns (bytes32);
+    function getRefundDigest(bytes32 channelId, uint256 nonce, uint128 amount) external view returns (bytes32);
 
     /// @notice What the receiverAuthorizer signs for a batch of claims.
     function getClaimBatchDigest(VoucherClaim[] calldata claims) external view returns (bytes32);

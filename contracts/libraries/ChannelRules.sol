@@ -23,18 +23,20 @@ library ChannelRules {
     }
 
     /// @return Whether `caller` may claim from and refund this channel.
-    function isReceiverSide(
-        IPaymentChannels.ChannelConfig calldata config,
-        address caller
-    ) internal pure returns (bool) {
+    function isReceiverSide(IPaymentChannels.ChannelConfig calldata config, address caller)
+        internal
+        pure
+        returns (bool)
+    {
         return caller == config.receiver || caller == config.receiverAuthorizer;
     }
 
     /// @return Whether `caller` may withdraw from this channel.
-    function isPayerSide(
-        IPaymentChannels.ChannelConfig calldata config,
-        address caller
-    ) internal pure returns (bool) {
+    function isPayerSide(IPaymentChannels.ChannelConfig calldata config, address caller)
+        internal
+        pure
+        returns (bool)
+    {
         return caller == config.payer || caller == config.payerAuthorizer;
     }
 }

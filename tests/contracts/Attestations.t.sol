@@ -29,12 +29,11 @@ contract AttestationsTest is RegistryWorld {
         return attestations.attest(modelId, TAG, 9000, "evidence", later);
     }
 
-    function statementSignature(
-        uint256 key,
-        address by,
-        uint32 score,
-        uint64 issuedAt
-    ) private view returns (bytes memory) {
+    function statementSignature(uint256 key, address by, uint32 score, uint64 issuedAt)
+        private
+        view
+        returns (bytes memory)
+    {
         bytes32 typehash = keccak256(
             "Attestation(bytes32 modelId,address attester,bytes32 tag,uint32 score,bytes32 evidence,uint64 issuedAt,uint64 expiresAt)"
         );
@@ -51,9 +50,7 @@ contract AttestationsTest is RegistryWorld {
 
     function test_a_statement_about_an_unknown_model_is_refused() public {
         bytes4 refusal = IAttestations.ModelNotActive.selector;
-        vm.expectRevert(
-            abi.encodeWithSelector(refusal, bytes32("nobody"), IModelRegistry.Status.Unknown)
-        );
+        vm.expectRevert(abi.encodeWithSelector(refusal, bytes32("nobody"), IModelRegistry.Status.Unknown));
         attestations.attest("nobody", TAG, 1, 0, later);
     }
 
@@ -148,8 +145,7 @@ contract AttestationsTest is RegistryWorld {
     }
 
     function test_attesting_records_the_statement_and_says_so() public {
-        bytes32 id =
-            attestations.attestationId(modelId, attester, TAG, 9000, "evidence", today, later);
+        bytes32 id = attestations.attestationId(modelId, attester, TAG, 9000, "evidence", today, later);
         vm.expectEmit(address(attestations));
         emit IAttestations.Attested(id, modelId, attester, TAG, 9000, "evidence", today, later);
         assertEq(attested(), id);
@@ -170,8 +166,7 @@ contract AttestationsTest is RegistryWorld {
         bytes memory signature = statementSignature(attesterKey, attester, 9000, today);
         skip(5);
         vm.prank(other);
-        bytes32 id =
-            attestations.attestFor(attester, modelId, TAG, 9000, "evidence", today, later, signature);
+        bytes32 id = attestations.attestFor(attester, modelId, TAG, 9000, "evidence", today, later, signature);
         assertEq(attestations.attestation(id).attester, attester);
         assertEq(attestations.attestation(id).issuedAt, today);
     }
@@ -179,8 +174,7 @@ contract AttestationsTest is RegistryWorld {
     function test_a_wallet_can_be_an_attester() public {
         address wallet = address(newWallet(attester));
         bytes memory signature = statementSignature(attesterKey, wallet, 9000, today);
-        bytes32 id =
-            attestations.attestFor(wallet, modelId, TAG, 9000, "evidence", today, later, signature);
+        bytes32 id = attestations.attestFor(wallet, modelId, TAG, 9000, "evidence", today, later, signature);
         assertEq(attestations.attestation(id).attester, wallet);
     }
 

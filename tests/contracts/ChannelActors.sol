@@ -34,7 +34,8 @@ contract ChannelActors is Deployed {
     /// @notice What must never shrink, as it was last seen.
     mapping(bytes32 channelId => uint128) private _claimedBefore;
     mapping(bytes32 channelId => uint256) private _nonceBefore;
-    mapping(address receiver => mapping(IDevUSD token => IPaymentChannels.ReceiverState)) private _receiverBefore;
+    mapping(address receiver => mapping(IDevUSD token => IPaymentChannels.ReceiverState)) private
+        _receiverBefore;
 
     /// @notice Whether anything shrank that must not.
     bool public shrank;
@@ -197,11 +198,10 @@ contract ChannelActors is Deployed {
     }
 
     /// @dev A row within balance and ceiling; perhaps below what is claimed already.
-    function _lawfulRow(
-        uint256 i,
-        uint128 ceiling,
-        uint128 total
-    ) private returns (IPaymentChannels.VoucherClaim memory row) {
+    function _lawfulRow(uint256 i, uint128 ceiling, uint128 total)
+        private
+        returns (IPaymentChannels.VoucherClaim memory row)
+    {
         (uint128 balance,) = channels.channels(idOf(i));
         ceiling = uint128(bound(ceiling, 0, 2 * uint256(balance)));
         total = uint128(bound(total, 0, ceiling < balance ? ceiling : balance));
@@ -210,11 +210,11 @@ contract ChannelActors is Deployed {
         _sent.push(row);
     }
 
-    function _row(
-        uint256 i,
-        uint128 ceiling,
-        uint128 total
-    ) private view returns (IPaymentChannels.VoucherClaim memory row) {
+    function _row(uint256 i, uint128 ceiling, uint128 total)
+        private
+        view
+        returns (IPaymentChannels.VoucherClaim memory row)
+    {
         row.voucher = IPaymentChannels.Voucher({channel: _configs[i], maxClaimableAmount: ceiling});
         row.signature = _sign(_payerKeys[i & 1], channels.getVoucherDigest(idOf(i), ceiling));
         row.totalClaimed = total;

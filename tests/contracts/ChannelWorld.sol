@@ -63,11 +63,11 @@ abstract contract ChannelWorld is Deployed {
     }
 
     /// @dev The payer's authorisation of one deposit, as the collector takes it.
-    function authorization(
-        IPaymentChannels.ChannelConfig memory config,
-        uint256 amount,
-        uint256 salt
-    ) internal view returns (bytes memory) {
+    function authorization(IPaymentChannels.ChannelConfig memory config, uint256 amount, uint256 salt)
+        internal
+        view
+        returns (bytes memory)
+    {
         return authorization(config, amount, salt, payer);
     }
 
@@ -94,11 +94,11 @@ abstract contract ChannelWorld is Deployed {
     }
 
     /// @dev A claim of `total` under a voucher for `ceiling`.
-    function row(
-        IPaymentChannels.ChannelConfig memory config,
-        uint128 ceiling,
-        uint128 total
-    ) internal view returns (IPaymentChannels.VoucherClaim memory) {
+    function row(IPaymentChannels.ChannelConfig memory config, uint128 ceiling, uint128 total)
+        internal
+        view
+        returns (IPaymentChannels.VoucherClaim memory)
+    {
         bytes memory signature = signed(payerKey, channels.getVoucherDigest(idOf(config), ceiling));
         return IPaymentChannels.VoucherClaim({
             voucher: IPaymentChannels.Voucher({channel: config, maxClaimableAmount: ceiling}),
@@ -107,9 +107,11 @@ abstract contract ChannelWorld is Deployed {
         });
     }
 
-    function only(
-        IPaymentChannels.VoucherClaim memory claim
-    ) internal pure returns (IPaymentChannels.VoucherClaim[] memory rows) {
+    function only(IPaymentChannels.VoucherClaim memory claim)
+        internal
+        pure
+        returns (IPaymentChannels.VoucherClaim[] memory rows)
+    {
         rows = new IPaymentChannels.VoucherClaim[](1);
         rows[0] = claim;
     }
@@ -120,11 +122,11 @@ abstract contract ChannelWorld is Deployed {
         channels.claim(rows);
     }
 
-    function refundSignature(
-        IPaymentChannels.ChannelConfig memory config,
-        uint256 nonce,
-        uint128 amount
-    ) internal view returns (bytes memory) {
+    function refundSignature(IPaymentChannels.ChannelConfig memory config, uint256 nonce, uint128 amount)
+        internal
+        view
+        returns (bytes memory)
+    {
         return signed(authorizerKey, channels.getRefundDigest(idOf(config), nonce, amount));
     }
 

@@ -87,7 +87,10 @@ abstract contract Deployed is Test {
     }
 
     /// @dev Runs a contract's constructor. Gives its address, or zero and what it failed with.
-    function tried(string memory name, bytes memory args) internal returns (address made, bytes memory failure) {
+    function tried(string memory name, bytes memory args)
+        internal
+        returns (address made, bytes memory failure)
+    {
         bytes memory code = abi.encodePacked(vm.getCode(string.concat(name, ".sol:", name)), args);
         assembly ("memory-safe") {
             made := create(0, add(code, 0x20), mload(code))

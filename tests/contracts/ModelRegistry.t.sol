@@ -113,7 +113,8 @@ contract ModelRegistryTest is RegistryWorld {
 
     function test_names_that_could_deceive_are_refused() public {
         bytes32 id = model("digest");
-        string[8] memory names = ["", "Upper", "a b", "a/b", "a\nb", unicode"modèl", "a@b", string(new bytes(65))];
+        string[8] memory names =
+            ["", "Upper", "a b", "a/b", "a\nb", unicode"modèl", "a@b", string(new bytes(65))];
         vm.startPrank(publisher);
         for (uint256 i = 0; i < names.length; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IModelRegistry.InvalidName.selector, names[i]));

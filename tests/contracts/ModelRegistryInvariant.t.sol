@@ -52,7 +52,11 @@ contract RegistryActors is Deployed {
         IModelRegistry.Record memory record = registry.record(id);
         return keccak256(
             abi.encode(
-                record.publisher, record.kind, record.registeredAt, record.manifestDigest, registry.parents(id)
+                record.publisher,
+                record.kind,
+                record.registeredAt,
+                record.manifestDigest,
+                registry.parents(id)
             )
         );
     }

@@ -174,8 +174,7 @@ contract ModelRegistrySignedTest is RegistryWorld {
 
     function testFuzz_no_other_digest_opens_a_signed_registration(bytes32 meant, bytes32 tried) public {
         vm.assume(meant != tried && tried != 0);
-        bytes memory signature =
-            signed(publisherKey, registerDigest(publisher, MODEL, meant, none(), soon));
+        bytes memory signature = signed(publisherKey, registerDigest(publisher, MODEL, meant, none(), soon));
         refused();
         registry.registerFor(publisher, MODEL, tried, none(), soon, signature);
     }

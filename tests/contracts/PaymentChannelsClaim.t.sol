@@ -15,10 +15,11 @@ contract PaymentChannelsClaimTest is ChannelWorld {
         fund(salted(2), 1000);
     }
 
-    function batchSignature(
-        uint256 key,
-        IPaymentChannels.VoucherClaim[] memory rows
-    ) internal view returns (bytes memory) {
+    function batchSignature(uint256 key, IPaymentChannels.VoucherClaim[] memory rows)
+        internal
+        view
+        returns (bytes memory)
+    {
         return signed(key, channels.getClaimBatchDigest(rows));
     }
 
@@ -208,10 +209,9 @@ contract PaymentChannelsClaimTest is ChannelWorld {
         assertEq(token.balanceOf(receiver), 700);
     }
 
-    function testFuzz_a_claim_never_passes_the_smallest_of_voucher_and_balance(
-        uint128 ceiling,
-        uint128 total
-    ) public {
+    function testFuzz_a_claim_never_passes_the_smallest_of_voucher_and_balance(uint128 ceiling, uint128 total)
+        public
+    {
         IPaymentChannels.VoucherClaim[] memory rows = only(row(plain(), ceiling, total));
         vm.prank(receiver);
         try channels.claim(rows) {

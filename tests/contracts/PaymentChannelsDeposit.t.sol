@@ -81,7 +81,8 @@ contract PaymentChannelsDepositTest is ChannelWorld {
         vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
         channels.deposit(plain(), 1, address(sly), inner);
 
-        inner = abi.encodeCall(channels.deposit, (plain(), 1, address(collector), authorization(plain(), 1, 7)));
+        inner =
+            abi.encodeCall(channels.deposit, (plain(), 1, address(collector), authorization(plain(), 1, 7)));
         vm.expectRevert(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector);
         channels.deposit(plain(), 1, address(sly), inner);
     }

@@ -14,7 +14,9 @@ contract PaymentChannelsGasTest is ChannelWorld {
     function used(string memory what, uint256 canonical) private {
         VmSafe.Gas memory last = vm.lastCallGas();
         uint256 gas = last.gasTotalUsed - uint256(int256(last.gasRefunded));
-        console.log(string.concat("gas ", what, ": ours ", vm.toString(gas), ", canonical ", vm.toString(canonical)));
+        console.log(
+            string.concat("gas ", what, ": ours ", vm.toString(gas), ", canonical ", vm.toString(canonical))
+        );
         // Two percent for what is not ours to choose: the canonical figures were taken with another token.
         assertLe(gas * 100, canonical * 102, what);
     }

@@ -139,7 +139,9 @@ contract PaymentChannelsRefundTest is ChannelWorld {
         vm.stopPrank();
     }
 
-    function testFuzz_a_refund_gives_the_smaller_of_asked_and_available(uint128 claimed, uint128 asked) public {
+    function testFuzz_a_refund_gives_the_smaller_of_asked_and_available(uint128 claimed, uint128 asked)
+        public
+    {
         claimed = uint128(bound(claimed, 1, 1000));
         asked = uint128(bound(asked, 1, type(uint128).max));
         claimAll(plain(), claimed);

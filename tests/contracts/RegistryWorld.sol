@@ -37,11 +37,10 @@ abstract contract RegistryWorld is Deployed {
     }
 
     /// @dev Registers `digest` in the publisher's name.
-    function registered(
-        IModelRegistry.Kind kind,
-        bytes32 digest,
-        bytes32[] memory parents
-    ) internal returns (bytes32) {
+    function registered(IModelRegistry.Kind kind, bytes32 digest, bytes32[] memory parents)
+        internal
+        returns (bytes32)
+    {
         vm.prank(publisher);
         return registry.register(kind, digest, parents);
     }
@@ -74,25 +73,24 @@ abstract contract RegistryWorld is Deployed {
         return typed(registry.domainSeparator(), request);
     }
 
-    function revokeDigest(
-        bytes32 id,
-        string memory reason,
-        uint256 deadline
-    ) internal view returns (bytes32) {
+    function revokeDigest(bytes32 id, string memory reason, uint256 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
         bytes32 typehash = keccak256("Revoke(bytes32 id,string reason,uint256 deadline)");
         bytes32 request = keccak256(abi.encode(typehash, id, keccak256(bytes(reason)), deadline));
         return typed(registry.domainSeparator(), request);
     }
 
-    function nameDigest(
-        address by,
-        string memory name,
-        bytes32 id,
-        uint256 nonce,
-        uint256 deadline
-    ) internal view returns (bytes32) {
-        bytes32 typehash =
-            keccak256("SetName(address publisher,string name,bytes32 id,uint256 nonce,uint256 deadline)");
+    function nameDigest(address by, string memory name, bytes32 id, uint256 nonce, uint256 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash = keccak256(
+            "SetName(address publisher,string name,bytes32 id,uint256 nonce,uint256 deadline)"
+        );
         bytes32 request = keccak256(abi.encode(typehash, by, keccak256(bytes(name)), id, nonce, deadline));
         return typed(registry.domainSeparator(), request);
     }

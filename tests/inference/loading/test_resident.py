@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 
 from inference.errors import ModelStoppedError
 from inference.loader import LoadedModel, load
-from inference.resident import ResidentTensors, resident_digest, tensor_digest_of
+from inference.resident import ResidentTensors, resident_digest, tensor_digests
 from registry.hashing.weights import tensor_digest
 from tests.inference import tiny_models
 from tests.inference.shelf import Shelf
+
+
+def tensor_digest_of(tensor: torch.Tensor) -> bytes:
+    return next(tensor_digests([tensor]))
+
 
 NAME = "model.layers.1.mlp.up_proj.weight"
 
