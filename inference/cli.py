@@ -111,27 +111,27 @@ def chat(
 @app.command()
 def settle(config: Settings = None, as_json: AsJson = False) -> None:
     """Claim vouchers on chain and move what was claimed to the receiver."""
-    from inference.node import Books
+    from inference.office import Office
 
     with _session(as_json, config) as (terminal, settings):
-        books = Books.open(settings)
+        office = Office.open(settings)
         try:
-            terminal.result(books.settlement.tick().to_json())
+            terminal.result(office.settlement.tick().to_json())
         finally:
-            books.close()
+            office.close()
 
 
 @app.command()
 def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
     """Sign the head of the audit log and anchor it on chain."""
-    from inference.node import Books
+    from inference.office import Office
 
     with _session(as_json, config) as (terminal, settings):
-        books = Books.open(settings)
+        office = Office.open(settings)
         try:
-            terminal.result(books.settlement.anchor().to_json())
+            terminal.result(office.settlement.anchor().to_json())
         finally:
-            books.close()
+            office.close()
 
 
 @app.command()

@@ -10,111 +10,45 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from inference.audit.anchor import AnchorContract
-from inference.audit.log import AuditLog
 from inference.catalog import Catalog, CatalogEntry
 from inference.config import ModelConfig, NodeConfig
-from inference.database import Database
 from inference.engine.classifier import Classifier
 from inference.engine.engine import TextEngine
 from inference.loader import load
+from inference.office import Office
 from inference.paid_call import Till
-from inference.payments.authorizations import AuthorizationBook
-from inference.payments.cashier import Cashier
-from inference.payments.channels_contract import ChannelsContract
-from inference.payments.ledger import ChannelLedger
-from inference.payments.mover import Mover
 from inference.payments.offers import Offers
-from inference.payments.token_contract import TokenContract
-from inference.payments.verification import Terms
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
-from inference.settlement import Settlement
 from inference.statements import Statements
 from inference.watcher import Watcher
 from registry.errors import ChainError, ConfigError
-from registry.signing.signer import Signer
-from registry.workspace import Workspace
 
 # Told what is being done and to which model; returns what to call with bytes done.
 Progress = Callable[[str, int], Callable[[int], None]]
 
 
-@dataclass(frozen=True)
-class Books:
-    """A node's durable side: what `settle` and `checkpoint` need, without any model."""
-
-    config: NodeConfig
-    workspace: Workspace
-    signer: Signer
-    database: Database
-    cashier: Cashier
-    log: AuditLog
-    settlement: Settlement
-
-    @classmethod
-    def open(cls, config: NodeConfig) -> Books:
-        """Connect to the chain and open the database. Raises `ConfigError` or `ChainError`."""
-        workspace = Workspace.open(config.registry)
-        contracts = config.registry.contracts
-        signer = workspace.signer("node")
-        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
-        token = TokenContract(workspace.chain, _asset(config))
-        terms = Terms(
-            contract=contracts.payment_channels,
-            collector=contracts.deposit_collector,
-            receiver=config.receiver or signer.address,
-            receiver_authorizer=signer.address,
-            token=token.token(),
-            withdraw_delay=config.withdraw_delay_s,
-            min_deposit=config.min_deposit,
-        )
-        database = _database(config, contracts.payment_channels, signer)
-        ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
-        log = AuditLog(config.origin)
-        settlement = Settlement(
-            chain=workspace.chain,
-            database=database,
-            log=log,
-            ledger=ledger,
-            authorizations=authorizations,
-            channels=channels,
-            token=token,
-            anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
-            terms=terms,
-            signer=signer,
-        )
-        cashier = Cashier(database, ledger, authorizations, mover, terms)
-        return cls(config, workspace, signer, database, cashier, log, settlement)
-
-    def close(self) -> None:
-        """Finish what is being written, and close."""
-        self.database.close()
-
-
 class Node:
     """An opened node: what it sells, and everything a paid call needs."""
 
-    def __init__(self, books: Books, catalog: Catalog) -> None:
-        self.books: Final = books
-        self.config: Final = books.config
-        self.signer: Final = books.signer
-        self.cashier: Final = books.cashier
-        self.database: Final = books.database
-        self.log: Final = books.log
-        self.settlement: Final = books.settlement
+    def __init__(self, office: Office, catalog: Catalog) -> None:
+        self.office: Final = office
+        self.config: Final = office.config
+        self.signer: Final = office.signer
+        self.cashier: Final = office.cashier
+        self.database: Final = office.database
+        self.log: Final = office.log
+        self.settlement: Final = office.settlement
         self.catalog: Final = catalog
         self.watcher: Final = Watcher(
             catalog=catalog,
-            workspace=books.workspace,
-            report=books.settlement.report,
+            workspace=office.workspace,
+            report=office.settlement.report,
             poll_s=self.config.revocation_poll_s,
             resident_s=self.config.resident_check_s,
             grace_s=self.config.chain_grace_s,
@@ -137,17 +71,17 @@ class Node:
         """Verify and load every model of the settings. Raises what forbids it."""
         if not config.models:
             raise ConfigError("no model is named", hint="add a [[models]] section")
-        books = Books.open(config)
+        office = Office.open(config)
         catalog = Catalog()
         try:
             for model in config.models:
-                catalog.add(_open_model(books, model, progress or _silent))
-            books.settlement.start(f"weightproof {version('weightproof')}")
+                catalog.add(_open_model(office, model, progress or _silent))
+            office.settlement.start(f"weightproof {version('weightproof')}")
         except BaseException:
             _close(catalog)
-            books.close()
+            office.close()
             raise
-        return cls(books, catalog)
+        return cls(office, catalog)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -186,7 +120,7 @@ class Node:
     def close(self) -> None:
         """Stop the engines and close the database."""
         _close(self.catalog)
-        self.books.close()
+        self.office.close()
 
     async def _settle_for_ever(self) -> None:
         while True:
@@ -197,38 +131,23 @@ class Node:
                 await asyncio.to_thread(self.settlement.anchor)
 
 
-def _open_model(books: Books, model: ModelConfig, progress: Progress) -> CatalogEntry:
+def _open_model(office: Office, model: ModelConfig, progress: Progress) -> CatalogEntry:
     folder: Path | None = model.folder
-    verified = books.workspace.verify(
+    verified = office.workspace.verify(
         model.model_id, folder=folder, progress=progress(f"verifying {model.name}", 0)
     )
     loaded = load(
         verified,
-        device=books.config.device,
-        threads=books.config.threads,
+        device=office.config.device,
+        threads=office.config.threads,
         progress=progress(f"loading {model.name}", 0),
     )
     engine: TextEngine | Classifier
     if loaded.task == "chat":
-        engine = TextEngine(loaded, queue_limit=books.config.max_queue)
+        engine = TextEngine(loaded, queue_limit=office.config.max_queue)
     else:
-        engine = Classifier(loaded, queue_limit=books.config.max_queue)
+        engine = Classifier(loaded, queue_limit=office.config.max_queue)
     return CatalogEntry(model.name, verified, loaded, engine, model.price)
-
-
-def _asset(config: NodeConfig) -> str:
-    address = config.asset.address or config.registry.contracts.dev_usd
-    if not address:
-        raise ConfigError("no token to be paid in", hint="set node.asset.address")
-    return address
-
-
-def _database(config: NodeConfig, channels: str, signer: Signer) -> Database:
-    url = config.database_url
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    chain_id = config.registry.chain.chain_id
-    return Database(url, chain_id=chain_id, channels=channels, node=signer.address)
 
 
 def _close(catalog: Catalog) -> None:

@@ -45,6 +45,8 @@ from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
 from registry.signing.signer import Signer
 
+# Seconds after which a refund that is still open was not seen to end: the chain's own wait, twice.
+_OUTCOME_S: Final = 300
 # A hundred rows take 2.1 M gas (x402's canonical build), far below a block's limit.
 MAX_CLAIMS: Final = 100
 
@@ -100,6 +102,7 @@ class Settlement:
     anchors: AnchorContract
     terms: Terms
     signer: Signer
+    from_block: int = 0
 
     def tick(self) -> Settled:
         """Run steps 1 to 4. Raises `ChainError`; what was done before it stays done."""
@@ -169,9 +172,12 @@ class Settlement:
         self.resolve()
 
     def resolve(self) -> None:
-        """Ask the chain about payments whose outcome was not known."""
+        """Ask the chain about payments and refunds whose outcome was not seen."""
+        before = int(time.time()) - _OUTCOME_S
         for unsettled in self.database.read(self.authorizations.unsettled):
             self._resolve(unsettled)
+        for refund in self.database.read(lambda tx: self.ledger.stale_refunds(tx, before=before)):
+            self._resolve_refund(refund)
 
     def report(self, incident: str, subject: str, detail: str) -> None:
         """Put an incident into the log."""
@@ -244,7 +250,9 @@ class Settlement:
 
     def _resolve(self, unsettled: Unsettled) -> None:
         reservation = unsettled.reservation
-        used_by = self.token.settlement(reservation.payer, bytes.fromhex(reservation.nonce[2:]))
+        used_by = self.token.settlement(
+            reservation.payer, bytes.fromhex(reservation.nonce[2:]), from_block=self.from_block
+        )
         if used_by is not None:
             self.database.write_now(
                 lambda tx: self.authorizations.settled(tx, reservation, used_by)
@@ -259,10 +267,6 @@ class Settlement:
         state = self.channels.state(reservation.channel_id, now=int(time.time()))
 
         def end(tx: Connection) -> None:
-            account = self.ledger.account(tx, reservation.channel_id)
-            if account is not None and state.refund_nonce > account.chain.refund_nonce:
-                self.ledger.finish_refund(tx, reservation, state)
-            else:
-                self.ledger.release(tx, reservation)
+            self.ledger.finish_refund(tx, reservation, state)
 
         self.database.write_now(end)

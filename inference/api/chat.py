@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -129,7 +130,8 @@ async def prepare(entry: CatalogEntry, ask: ChatRequest) -> ChatWork:
     """Return the work of a chat request. Raises `RequestError` when it cannot fit the model."""
     if not isinstance(entry.engine, TextEngine):
         raise RequestError(f"model {entry.name} does not chat", param="model")
-    return ChatWork(entry, entry.engine, ask)
+    # Long prompts take milliseconds to tokenise: other calls must not wait for that.
+    return await asyncio.to_thread(ChatWork, entry, entry.engine, ask)
 
 
 def sampling_of(ask: ChatRequest, *, seed: int) -> Sampling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -83,4 +84,4 @@ async def prepare(entry: CatalogEntry, ask: ClassifyRequest) -> ClassifyWork:
     """Return the work of a request. Raises `RequestError` when a text is too long."""
     if not isinstance(entry.engine, Classifier):
         raise RequestError(f"model {entry.name} does not classify", param="model")
-    return ClassifyWork(entry, entry.engine, ask)
+    return await asyncio.to_thread(ClassifyWork, entry, entry.engine, ask)

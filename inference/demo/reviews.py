@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification
 
-from inference.demo.models import wheel_file
+from inference.demo.models import quiet, wheel_file
 
 LABELS: Final = ("negative", "positive")
 SEED: Final = 7
@@ -127,7 +127,8 @@ def _train(
     before = _accuracy(model, batches, held_out)
     loss = _fit(model, batches, _read(dataset / _TRAIN_FILE), recipe, progress)
     after = _accuracy(model, batches, held_out)
-    model.save_pretrained(target)
+    with quiet():
+        model.save_pretrained(target)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(base / name, target / name)
     return {

@@ -32,7 +32,7 @@ from inference.demo.refusals import flip_a_bit, sell_revoked
 from inference.demo.summary import Summary, show_audit
 from inference.demo.training import NAME as CLASSIFIER
 from inference.demo.training import register_folder, train_and_register
-from inference.node import Books
+from inference.office import Office
 from registry.chain.connection import Chain
 from registry.chain.devnet import Devnet
 from registry.config import read_file, registry_config
@@ -123,19 +123,19 @@ def _attest(
 
 def _settle(path: Path, summary: Summary, terminal: Terminal) -> None:
     """Settle as the operator does, beside the running node."""
-    books = Books.open(load(path))
+    office = Office.open(load(path))
     try:
-        settled = books.settlement.tick()
+        settled = office.settlement.tick()
         summary.settlement = settled.to_json()
         summary.gas["claim and settle"] = settled.gas_used
         terminal.say(f"[bold] 8[/] claimed {settled.claimed} and settled {settled.settled} units")
-        anchored = books.settlement.anchor()
+        anchored = office.settlement.anchor()
         summary.anchor = anchored.to_json()
         summary.gas["anchor"] = anchored.receipt.gas_used if anchored.receipt else 0
         size = anchored.signed.checkpoint.size
         terminal.say(f"[bold] 9[/] anchored the log's head: {size} entries")
     finally:
-        books.close()
+        office.close()
 
 
 def _audit(path: Path, node: NodeProcess, summary: Summary, terminal: Terminal) -> None:

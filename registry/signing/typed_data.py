@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from eth_hash.auto import keccak
 
@@ -50,9 +51,13 @@ class Struct:
         """Return keccak256(encodeType)."""
         return keccak(self._encode_type().encode())
 
+    @cached_property
+    def _type_hash(self) -> bytes:
+        return self.type_hash()
+
     def hash(self, values: Mapping[str, object]) -> bytes:
         """Return hashStruct(values), 32 bytes. Raises `SignatureError` on a wrong value."""
-        parts = [self.type_hash()]
+        parts = [self._type_hash]
         for name, kind in self.fields.items():
             if name not in values:
                 raise SignatureError(f"{self.name}.{name} is missing")

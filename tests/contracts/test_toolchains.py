@@ -103,7 +103,7 @@ def test_hardhat_compiles_what_ships_without_a_warning() -> None:
 def test_hardhat_runs_every_test() -> None:
     passed = re.search(r"(\d+) passing", run("npx", "hardhat", "test"))
     assert passed is not None
-    assert int(passed[1]) == sum(len(names) for names in tests_by_file().values())
+    assert int(passed[1]) == sum(len(names) for names in written_by_file().values())
 
 
 def test_every_invariant_of_the_readme_names_tests_that_exist() -> None:
@@ -121,10 +121,10 @@ def solidity_tests() -> list[Path]:
     return sorted((ROOT / "tests" / "contracts").glob("*.sol"))
 
 
-def tests_by_file() -> dict[str, list[str]]:
+def written_by_file() -> dict[str, list[str]]:
     pattern = re.compile(r"function ((?:test|invariant)\w*)\(")
     return {path.name: pattern.findall(path.read_text()) for path in solidity_tests()}
 
 
 def written_tests() -> set[str]:
-    return {name for names in tests_by_file().values() for name in names}
+    return {name for names in written_by_file().values() for name in names}

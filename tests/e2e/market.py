@@ -58,7 +58,7 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
     """Open a market in `folder`; `settings` are lines for the node's section."""
     with Devnet.start() as devnet:
         path, _ = prepare_devnet(Chain(devnet.rpc_url), folder, devnet.rpc_url)
-        text = path.read_text().replace("port = 8402\n", f"port = 8402\nthreads = 1\n{settings}\n")
+        text = path.read_text().replace("port = 8402\n", f"port = 8402\n{settings}\n")
         path.write_text(text)
         workspace = Workspace.open(registry_config(path, read_file(path)))
         models = {

@@ -15,7 +15,7 @@ from inference.client import PaidAnswer
 from inference.config import load
 from inference.demo.refusals import flip_a_bit
 from inference.errors import NodeError, PaymentRefusedError, RequestError
-from inference.node import Books
+from inference.office import Office
 from registry.chain.dev_usd import balance
 from registry.terminal import Terminal
 from tests.e2e.market import CHAT, CLASSIFIER, CLASSIFY_PATH, Market, ask
@@ -134,16 +134,16 @@ def test_several_calls_at_once_share_one_channel(market: Market) -> None:
 
 def test_what_was_sold_is_claimed_settled_anchored_and_audited(market: Market) -> None:
     answer = call(market, ask("audit me"))
-    books = Books.open(load(market.config))
+    office = Office.open(load(market.config))
     try:
-        settled = books.settlement.tick()
+        settled = office.settlement.tick()
         assert settled.claimed == settled.settled > 0
-        assert books.settlement.tick().claimed == 0
-        anchored = books.settlement.anchor()
+        assert office.settlement.tick().claimed == 0
+        anchored = office.settlement.anchor()
         assert anchored.receipt is not None
-        assert books.settlement.anchor().receipt is None
+        assert office.settlement.anchor().receipt is None
     finally:
-        books.close()
+        office.close()
     report = run_audit(
         load(market.config),
         market.node.url,

@@ -1,0 +1,94 @@
+"""The office: a node's durable side, which settles and signs without any model.
+
+`weightproof settle` and `checkpoint` open it beside a running node, on the same database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.audit.anchor import AnchorContract
+from inference.audit.log import AuditLog
+from inference.config import NodeConfig
+from inference.database import Database
+from inference.payments.authorizations import AuthorizationBook
+from inference.payments.cashier import Cashier
+from inference.payments.channels_contract import ChannelsContract
+from inference.payments.ledger import ChannelLedger
+from inference.payments.mover import Mover
+from inference.payments.token_contract import TokenContract
+from inference.payments.verification import Terms
+from inference.settlement import Settlement
+from registry.errors import ConfigError
+from registry.signing.signer import Signer
+from registry.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Office:
+    """Chain, keys, database, ledgers and log of one node, put together."""
+
+    config: NodeConfig
+    workspace: Workspace
+    signer: Signer
+    database: Database
+    cashier: Cashier
+    log: AuditLog
+    settlement: Settlement
+
+    @classmethod
+    def open(cls, config: NodeConfig) -> Office:
+        """Connect to the chain and open the database. Raises `ConfigError` or `ChainError`."""
+        workspace = Workspace.open(config.registry)
+        contracts = config.registry.contracts
+        signer = workspace.signer("node")
+        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
+        token = TokenContract(workspace.chain, _asset(config))
+        terms = Terms(
+            contract=contracts.payment_channels,
+            collector=contracts.deposit_collector,
+            receiver=config.receiver or signer.address,
+            receiver_authorizer=signer.address,
+            token=token.token(),
+            withdraw_delay=config.withdraw_delay_s,
+            min_deposit=config.min_deposit,
+        )
+        database = _database(config, contracts.payment_channels, signer)
+        ledger, authorizations = ChannelLedger(), AuthorizationBook()
+        mover = Mover(database, authorizations, channels, token, terms, signer)
+        log = AuditLog(config.origin)
+        settlement = Settlement(
+            chain=workspace.chain,
+            database=database,
+            log=log,
+            ledger=ledger,
+            authorizations=authorizations,
+            channels=channels,
+            token=token,
+            anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
+            terms=terms,
+            signer=signer,
+            from_block=contracts.from_block,
+        )
+        cashier = Cashier(database, ledger, authorizations, mover, terms)
+        return cls(config, workspace, signer, database, cashier, log, settlement)
+
+    def close(self) -> None:
+        """Finish what is being written, and close."""
+        self.database.close()
+
+
+def _asset(config: NodeConfig) -> str:
+    address = config.asset.address or config.registry.contracts.dev_usd
+    if not address:
+        raise ConfigError("no token to be paid in", hint="set node.asset.address")
+    return address
+
+
+def _database(config: NodeConfig, channels: str, signer: Signer) -> Database:
+    url = config.database_url
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    chain_id = config.registry.chain.chain_id
+    return Database(url, chain_id=chain_id, channels=channels, node=signer.address)
