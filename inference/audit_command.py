@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 
 from inference.audit.anchor import AnchorContract
 from inference.audit.chain_view import AuditTarget, ChannelState, OnchainView
 from inference.audit.model_standing import Terms
 from inference.audit.reader import LogReader
-from inference.audit.replay import Disclosure
+from inference.audit.replay import Replayer
 from inference.audit.report import Report
 from inference.auditor import Questions, audit
 from inference.config import NodeConfig
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.token_contract import TokenContract
-from inference.receipts import SignedReceipt
 from inference.remote import node_client
-from inference.replayer import ModelReplayer
-from registry.errors import ConfigError
+from inference.shown import Shown, disclosures
 from registry.terminal import Terminal
 from registry.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a payer shows the auditor: a receipt, and the request's bytes if it may be replayed."""
-
-    signed: SignedReceipt
-    request: bytes | None = None
 
 
 def run_audit(
@@ -53,7 +40,7 @@ def run_audit(
     with (
         node_client(url) as client,
         terminal.steps_bar("auditing", None) as advance,
-        closing(ModelReplayer(workspace, advance)) as replayer,
+        ExitStack() as opened,
     ):
         reader = LogReader(client)
         identity = reader.identity()
@@ -69,8 +56,8 @@ def run_audit(
                 min_attestations=policy.min_attestations, attesters=policy.attesters or None
             ),
             given=[one.signed for one in shown],
-            disclosures=disclosures(shown),
-            replayer=replayer,
+            disclosures=(calls := disclosures(shown)),
+            replayer=_replayer(workspace, advance, opened) if calls else None,
         )
         return audit(
             target,
@@ -105,27 +92,8 @@ def chain_view(workspace: Workspace) -> OnchainView:
     )
 
 
-def disclosures(shown: Sequence[Shown]) -> dict[str, Disclosure]:
-    """Return what can be replayed: a request without its salt proves nothing."""
-    return {
-        one.signed.receipt.id: Disclosure(one.request, one.signed.salts.request)
-        for one in shown
-        if one.request is not None and one.signed.salts is not None
-    }
+def _replayer(workspace: Workspace, progress: Callable[[str], None], opened: ExitStack) -> Replayer:
+    # torch takes seconds to import, and an audit without disclosed calls does not need it.
+    from inference.replayer import ModelReplayer
 
-
-def read_shown(path: Path) -> Shown:
-    """Read a receipt's file, and the request beside it (the same name with `.request`)."""
-    request = path.with_suffix(".request")
-    try:
-        signed = SignedReceipt.from_json(json.loads(path.read_text()))
-        return Shown(signed, request.read_bytes() if request.exists() else None)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path.name} holds no receipt: {error}") from error
-
-
-def save_shown(path: Path, shown: Shown) -> None:
-    """Write a receipt, and the request beside it."""
-    path.write_text(json.dumps(shown.signed.bundle(), indent=2) + "\n")
-    if shown.request is not None:
-        path.with_suffix(".request").write_bytes(shown.request)
+    return opened.enter_context(closing(ModelReplayer(workspace, progress)))

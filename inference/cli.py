@@ -87,8 +87,8 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Ask a model and pay for the answer with the official x402 client; check its receipt."""
-    from inference.audit_command import Shown, save_shown
     from inference.chat_command import Ask, ask
+    from inference.shown import Shown, save_shown
 
     with _session(as_json, config) as (terminal, settings):
         question = Ask(prompt, model, max_tokens, temperature, stream, scheme, yes, key)
@@ -149,7 +149,8 @@ def audit(
 
     Give --address: without it the audit is of whoever answers.
     """
-    from inference.audit_command import read_shown, run_audit
+    from inference.audit_command import run_audit
+    from inference.shown import read_shown
 
     with _session(as_json, config) as (terminal, settings):
         shown = [read_shown(path) for path in receipt or []]

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from inference.audit_command import Shown, run_audit
+from inference.audit_command import run_audit
 from inference.config import load
 from inference.demo.models import SMOLLM2_STEPS, prepare_smollm2
 from inference.demo.node_process import NodeProcess
@@ -33,6 +33,7 @@ from inference.demo.summary import Summary, show_audit
 from inference.demo.training import NAME as CLASSIFIER
 from inference.demo.training import register_folder, train_and_register
 from inference.office import Office
+from inference.shown import Shown
 from registry.chain.connection import Chain
 from registry.chain.devnet import Devnet
 from registry.config import read_file, registry_config

@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from inference.audit_command import Shown, run_audit
+from inference.audit_command import run_audit
 from inference.client import CHAT as CHAT_ROUTE
 from inference.client import PaidAnswer
 from inference.config import load
 from inference.demo.refusals import flip_a_bit
 from inference.errors import NodeError, PaymentRefusedError, RequestError
 from inference.office import Office
+from inference.shown import Shown
 from registry.chain.dev_usd import balance
 from registry.terminal import Terminal
 from tests.e2e.market import CHAT, CLASSIFIER, CLASSIFY_PATH, Market, ask
