@@ -18,7 +18,8 @@ from inference.payments.channels_contract import ChannelsContract
 from inference.payments.token_contract import TokenContract
 from inference.remote import node_client
 from inference.shown import Shown, disclosures
-from registry.terminal import Terminal
+from registry.config import checked_address
+from registry.terminal import Terminal, plain
 from registry.workspace import Workspace
 
 
@@ -34,6 +35,7 @@ def run_audit(
 
     Calls whose request is shown are run again on weights verified here.
     """
+    address = checked_address(address, "--address") if address else ""
     workspace = Workspace.open(config.registry)
     contracts = config.registry.contracts
     policy = config.registry.policy
@@ -66,6 +68,23 @@ def run_audit(
             questions,
             progress=lambda done, total: advance(f"{done} of {total} entries"),
         )
+
+
+def show(report: Report, terminal: Terminal) -> None:
+    """Print one line a check, or the whole report as one object."""
+    if terminal.as_json:
+        terminal.result(report.to_json())
+        return
+    for check in report.checks:
+        mark = "✓" if check.ok else "✗" if check.ran else "·"
+        terminal.out.print(
+            f"{mark} {check.number} {check.name}: {plain(check.detail)}",
+            markup=False,
+            style="red" if check in report.failed else None,
+        )
+    verdict = "every check that ran is good" if report.ok else "something is false"
+    more = "" if report.ok else "; --json prints the evidence"
+    terminal.out.print(f"{report.size} entries of {report.node}: {verdict}{more}", markup=False)
 
 
 def chain_view(workspace: Workspace) -> OnchainView:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
 import typer
 
-from inference.audit.reader import LogReader
+from inference.audit.reader import BadAnswerError, LogReader
 from inference.client import CHAT, NodeIdentity, PaidAnswer, Payer
 from inference.config import NodeConfig
-from inference.errors import RequestError
+from inference.errors import PaymentRefusedError, UnavailableError
 from inference.receipts import receipt_domain
-from inference.remote import first_model, node_client
+from inference.remote import first_model, models, node_client
 from registry.chain.dev_usd import ONE
 from registry.errors import ConfigError
 from registry.terminal import Terminal
@@ -36,8 +40,8 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
     if question.scheme not in ("batch-settlement", "exact"):
         raise ConfigError(f"no scheme {question.scheme!r:.40}", hint="batch-settlement or exact")
     with node_client(url) as client:
-        model = question.model or first_model(client, "chat")
-        node = LogReader(client).identity().node
+        node = _node(client, url)
+        model = _model(client, question.model)
     contracts = config.registry.contracts
     chain_id = contracts.chain_id
     body = {
@@ -56,25 +60,72 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
         confirm=lambda amount: question.yes or _confirm(amount, terminal),
     ) as payer:
         if question.stream:
-            return await payer.stream(CHAT, body, lambda text: _show(text, terminal))
+            return await payer.stream(CHAT, body, terminal.write)
         answer = await payer.call(CHAT, body)
-        terminal.say(answer.text)
+        terminal.write(answer.text)
         return answer
 
 
-def _confirm(amount: int, terminal: Terminal) -> bool:
+def check_target(path: Path) -> None:
+    """Refuse, before anything is paid, a name that the receipt cannot be written to."""
+    if path.suffix == ".request":
+        raise ConfigError(f"{path}: the request is kept under this name", hint="such as paid.json")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"cannot write {path}", hint="name a file in a folder that is there")
+
+
+def show(answer: PaidAnswer, terminal: Terminal) -> None:
+    """Print what an answer cost, below the answer; or all of it as one object."""
     if terminal.as_json:
-        raise RequestError(
-            f"a deposit of {amount / ONE:.6f} is needed to open or top up the channel",
-            hint="give --yes to allow it",
-        )
-    return typer.confirm(
-        f"Deposit {amount / ONE:.6f} into a channel with this node? What is left can be refunded.",
-        default=True,
-        err=True,
+        bundle = answer.signed.bundle()
+        terminal.result({"text": answer.text, "charged": str(answer.charged), "receipt": bundle})
+        return
+    receipt = answer.signed.receipt
+    terminal.write(
+        f"\n{receipt.tokens.input} + {receipt.tokens.output} tokens cost "
+        f"{answer.charged / ONE:.6f} · receipt {receipt.id} holds\n"
     )
 
 
-def _show(text: str, terminal: Terminal) -> None:
-    if not terminal.as_json:
-        terminal.out.print(text, end="", markup=False)
+def _node(client: httpx.Client, url: str) -> str:
+    try:
+        return LogReader(client).identity().node
+    except BadAnswerError as error:
+        raise UnavailableError(
+            f"{url} is not a node of ours: {error.message}", hint="is the address right?"
+        ) from error
+
+
+def _model(client: httpx.Client, wanted: str) -> str:
+    if not wanted:
+        return first_model(client, "chat")
+    names = [str(model["id"]) for model in models(client)]
+    if wanted not in names:
+        raise ConfigError(
+            f"the node sells no model {wanted!r:.80}", hint=f"it sells: {', '.join(names)}"
+        )
+    return wanted
+
+
+def _confirm(amount: int, terminal: Terminal) -> bool:
+    refusal = PaymentRefusedError(
+        "deposit_unconfirmed",
+        f"a deposit of {amount / ONE:.6f} is needed to open or top up the channel, and nobody "
+        "confirmed it; nothing was paid",
+        hint="give --yes to allow it",
+    )
+    if terminal.as_json:
+        raise refusal
+    # asyncio turns Ctrl-C into a cancellation, which would wait until the question is answered.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(
+            f"Deposit {amount / ONE:.6f} into a channel with this node? What is left can be "
+            "refunded.",
+            default=True,
+            err=True,
+        )
+    except typer.Abort:
+        raise refusal from None
+    finally:
+        signal.signal(signal.SIGINT, before)

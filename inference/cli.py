@@ -1,4 +1,7 @@
-"""The command `weightproof`: the registry's commands, and those of the node, payer and auditor."""
+"""The command `weightproof`: the registry's commands, and those of the node, payer and auditor.
+
+torch and web3 take seconds to import: what needs them is imported by the command that runs.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inference.config import NodeConfig, load, node_url
 from registry import cli as registry_cli
-from registry.chain.dev_usd import ONE
 from registry.cli import AsJson, Settings
-from registry.terminal import Terminal
+from registry.terminal import Terminal, examples
+
+if TYPE_CHECKING:
+    from inference.config import NodeConfig
 
 app = registry_cli.app
 NodeUrl = Annotated[str, typer.Option("--node", help="The node's address; default: settings.")]
@@ -23,37 +27,41 @@ NodeUrl = Annotated[str, typer.Option("--node", help="The node's address; defaul
 
 @contextmanager
 def _session(as_json: bool, config: Path | None) -> Iterator[tuple[Terminal, NodeConfig]]:
+    from inference.config import load
+
     terminal = Terminal(as_json=as_json)
     with terminal.guarded():
         yield terminal, load(config)
 
 
-@app.command()
+@app.command(epilog=examples("weightproof train ./reviews-model"))
 def train(
     folder: Annotated[Path, typer.Argument(help="Where dataset and model are written.")],
     config: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the example: fine-tune a sentence encoder on film reviews and register all of it."""
-    # torch takes seconds to import; only the commands that compute pay for it.
     from inference.demo.training import train_and_register
+    from registry.register_command import describe
 
     with registry_cli.session(as_json, config) as (terminal, workspace):
         trained = train_and_register(folder, workspace, terminal)
         terminal.result(
             {
-                "dataset": registry_cli.describe(trained.dataset),
-                "run": registry_cli.describe(trained.run),
-                "model": registry_cli.describe(trained.model),
+                "dataset": describe(trained.dataset),
+                "run": describe(trained.run),
+                "model": describe(trained.model),
                 "metrics": dict(trained.metrics),
             }
         )
 
 
-@app.command()
+@app.command(epilog=examples("weightproof serve", "weightproof serve --port 0 --json"))
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
+    ] = None,
     config: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,49 +79,55 @@ def serve(
         run(settings, socket, terminal, url)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'weightproof chat "What is the capital of France?"',
+        'weightproof chat "Name three colours." --yes --save paid.json --json',
+    )
+)
 def chat(
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
     model: Annotated[str, typer.Option(help="Model; default: the first that chats.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.0,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0, max=2)] = 0.0,
     stream: Annotated[bool, typer.Option(help="Print the answer as it is made.")] = True,
     scheme: Annotated[str, typer.Option(help="batch-settlement or exact.")] = "batch-settlement",
     yes: Annotated[bool, typer.Option("--yes", help="Deposit without asking.")] = False,
-    save: Annotated[Path | None, typer.Option(help="Write receipt and request here.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the receipt here, the request beside it.")
+    ] = None,
     key: Annotated[str, typer.Option("--key", help="Role whose wallet pays.")] = "payer",
     url: NodeUrl = "",
     config: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model and pay for the answer with the official x402 client; check its receipt."""
-    from inference.chat_command import Ask, ask
-    from inference.shown import Shown, save_shown
+    """Ask a model and pay for the answer with the official x402 client; check its receipt.
 
+    The first call opens a channel: it asks before it deposits. What is left can be refunded.
+    """
     with _session(as_json, config) as (terminal, settings):
+        from inference.chat_command import Ask, ask, check_target, show
+        from inference.config import node_url
+        from inference.shown import Shown, save_shown
+
+        if save is not None:
+            check_target(save)
         question = Ask(prompt, model, max_tokens, temperature, stream, scheme, yes, key)
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
+        show(answer, terminal)
         if save is not None:
             save_shown(save, Shown(answer.signed, answer.request))
-        if as_json:
-            bundle = answer.signed.bundle()
-            terminal.result(
-                {"text": answer.text, "charged": str(answer.charged), "receipt": bundle}
-            )
-            return
-        receipt = answer.signed.receipt
-        terminal.say(
-            f"\n[dim]{receipt.tokens.input} + {receipt.tokens.output} tokens cost "
-            f"{answer.charged / ONE:.6f} · receipt {receipt.id} holds[/dim]"
-        )
 
 
-@app.command()
+@app.command(epilog=examples("weightproof settle"))
 def settle(config: Settings = None, as_json: AsJson = False) -> None:
-    """Claim vouchers on chain and move what was claimed to the receiver."""
-    from inference.office import Office
+    """Claim vouchers on chain and move what was claimed to the receiver.
 
+    May run beside `weightproof serve`; the same call twice moves nothing the second time.
+    """
     with _session(as_json, config) as (terminal, settings):
+        from inference.office import Office
+
         office = Office.open(settings)
         try:
             terminal.result(office.settlement.tick().to_json())
@@ -121,12 +135,12 @@ def settle(config: Settings = None, as_json: AsJson = False) -> None:
             office.close()
 
 
-@app.command()
+@app.command(epilog=examples("weightproof checkpoint"))
 def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
     """Sign the head of the audit log and anchor it on chain."""
-    from inference.office import Office
-
     with _session(as_json, config) as (terminal, settings):
+        from inference.office import Office
+
         office = Office.open(settings)
         try:
             terminal.result(office.settlement.anchor().to_json())
@@ -134,7 +148,12 @@ def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
             office.close()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "weightproof audit --address 0x90F7…",
+        "weightproof audit --address 0x90F7… --receipt paid.json --json",
+    )
+)
 def audit(
     receipt: Annotated[
         list[Path] | None,
@@ -149,20 +168,21 @@ def audit(
 
     Give --address: without it the audit is of whoever answers.
     """
-    from inference.audit_command import run_audit
-    from inference.shown import read_shown
-
     with _session(as_json, config) as (terminal, settings):
+        from inference.audit_command import run_audit, show
+        from inference.config import node_url
+        from inference.shown import read_shown
+
         shown = [read_shown(path) for path in receipt or []]
         report = run_audit(
             settings, url or node_url(settings), terminal, address=address, shown=shown
         )
-        terminal.result(report.to_json())
+        show(report, terminal)
         if not report.ok:
             raise typer.Exit(6)
 
 
-@app.command()
+@app.command(epilog=examples("weightproof demo", "weightproof demo --folder /tmp/demo --json"))
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is put.")] = Path(
         ".weightproof/demo"
@@ -183,4 +203,4 @@ def demo(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="weightproof")

@@ -12,8 +12,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.payments.pricing import Price
-from registry.config import RegistryConfig, Section, find_file, read_file, registry_config
+from registry.config import (
+    RegistryConfig,
+    Section,
+    checked_address,
+    find_file,
+    read_file,
+    registry_config,
+)
 from registry.errors import ConfigError
 
 
@@ -86,10 +94,10 @@ def _node(
         host=host,
         port=port,
         public_url=section.text("public_url", f"http://{host}:{port}"),
-        origin=section.text("origin", "weightproof.local/node"),
+        origin=_origin(section.text("origin", "weightproof.local/node")),
         database_url=os.environ.get("DATABASE_URL") or f"sqlite:///{database}",
         asset=_asset(section.section("asset")),
-        receiver=section.text("receiver", ""),
+        receiver=_address("node.receiver", section.text("receiver", "")),
         min_deposit=section.integer("min_deposit", 1),
         withdraw_delay_s=section.integer("withdraw_delay_s", 900, low=900, high=2_592_000),
         max_body_bytes=section.integer("max_body_bytes", 1024 * 1024, low=1),
@@ -108,7 +116,7 @@ def _node(
 
 def _asset(section: Section) -> AssetConfig:
     asset = AssetConfig(
-        address=section.text("address", ""),
+        address=_address("node.asset.address", section.text("address", "")),
         name=section.text("name", ""),
         version=section.text("version", "1"),
     )
@@ -140,6 +148,18 @@ def _model(section: Section, folder: Path) -> ModelConfig:
     price.finish()
     section.finish()
     return model
+
+
+def _origin(text: str) -> str:
+    """Refuse here what could be signed and anchored never."""
+    try:
+        return Checkpoint(text, 0, bytes(32)).origin
+    except CheckpointError as error:
+        raise ConfigError(f"node.origin: {error.message}") from error
+
+
+def _address(name: str, text: str) -> str:
+    return checked_address(text, name) if text else ""
 
 
 def _digest(name: str, text: str) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import uvicorn
@@ -27,20 +29,25 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another --port"
-        ) from error
+        raise _cannot_listen(f"{host}:{port}", error) from error
     return listener
 
 
 def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: str) -> None:
-    """Open the node and serve until a signal ends it."""
+    """Open the node and serve until Ctrl-C or a polite kill ends it, calls in flight finished."""
+    # uvicorn raises the signal again when it has stopped: asked to end, the command has succeeded.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def progress(label: str, _total: int) -> Callable[[int], None]:
         terminal.err.print(f"{label} …", style="dim")
         return lambda _: None
 
     node = Node.open(config, progress)
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:  # somebody else bound the same port, and listened first
+        node.close()
+        raise _cannot_listen(url, error) from error
     terminal.result(
         {
             "url": url,
@@ -50,7 +57,6 @@ def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: st
         },
         title="serving; Ctrl-C stops it",
     )
-    listener.listen(_BACKLOG)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(node),
@@ -59,4 +65,9 @@ def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: st
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+
+
+def _cannot_listen(where: str, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot listen on {where}: {error.strerror}", hint="choose another --port")

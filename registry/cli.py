@@ -1,31 +1,26 @@
-"""Commands of the registry: devnet, hash, register, attest, revoke, verify, show, key."""
+"""Commands of the registry: devnet, hash, register, attest, revoke, verify, show, key.
+
+web3 takes seconds to import: what needs it is imported by the command that runs, so that help
+and wrong arguments are answered at once.
+"""
 
 from __future__ import annotations
 
 import json
-import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.chain.connection import Chain
-from registry.chain.devnet import Devnet
-from registry.config import find_file, read_file, registry_config
-from registry.devnet_file import prepare_devnet
-from registry.errors import ConfigError, WeightproofError
-from registry.hashing.dataset import hash_folder
-from registry.hashing.walk import walk
-from registry.manifest import Parent, parse_manifest
-from registry.record import Kind
-from registry.register import Registration, register_dataset, register_model, register_run
-from registry.signing.signer import Signer
-from registry.terminal import EXIT_CODES, Terminal
-from registry.verify import fetch_manifest
-from registry.workspace import Workspace, unattested
+from registry.errors import ConfigError, RecordUnknownError
+from registry.terminal import EXIT_CODES, Terminal, examples
+
+if TYPE_CHECKING:
+    from registry.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
@@ -36,48 +31,49 @@ Settings = Annotated[
 Record = Annotated[str, typer.Argument(help="Record id (0x…) or PUBLISHER/NAME.")]
 KeyOption = Annotated[str, typer.Option("--key", help="Role whose key signs (keys.ROLE).")]
 _DAY_S = 24 * 3600
+_TEN_YEARS_DAYS = 3650
 
 
 @contextmanager
 def session(as_json: bool, config: Path | None = None) -> Iterator[tuple[Terminal, Workspace]]:
     """Open the settings for one command; errors become one sentence and an exit code."""
+    from registry.config import load
+    from registry.workspace import Workspace
+
     terminal = Terminal(as_json=as_json)
     with terminal.guarded():
-        path = find_file(config)
-        root = read_file(path)
-        settings = registry_config(path, root)
-        yield terminal, Workspace.open(settings)
+        yield terminal, Workspace.open(load(config))
 
 
-@app.command()
+@app.command(epilog=examples("weightproof devnet", "weightproof devnet --folder /tmp/net --json &"))
 def devnet(
     folder: Annotated[Path, typer.Option(help="Where weightproof.toml and state go.")] = Path(),
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Start a chain of your own, deploy every contract on it and write weightproof.toml.
 
-    The chain's state is kept in FOLDER/.weightproof/chain.json; Ctrl-C ends it.
+    The chain's state is kept in FOLDER/.weightproof/chain.json; Ctrl-C ends it, and the next start
+    goes on from there.
     """
+    from registry.devnet_command import run
+
     terminal = Terminal(as_json=as_json)
     with terminal.guarded():
-        state = folder / ".weightproof" / "chain.json"
-        state.parent.mkdir(parents=True, exist_ok=True)
-        with Devnet.start(state=state, port=port) as net:
-            path, deployment = prepare_devnet(Chain(net.rpc_url), folder, net.rpc_url)
-            terminal.result(
-                {"rpc_url": net.rpc_url, "config": str(path), **deployment.to_json()},
-                title="devnet is running; Ctrl-C ends it",
-            )
-            _wait()
+        run(folder, port, terminal)
 
 
-@app.command("hash")
+@app.command("hash", epilog=examples("weightproof hash ./model --json"))
 def hash_command(
     folder: Annotated[Path, typer.Argument(help="Folder to hash.", exists=True)],
     as_json: AsJson = False,
 ) -> None:
     """Print the CID of a folder and of each file, as Kubo's unixfs-v1-2025 profile gives them."""
+    from registry.hashing.dataset import hash_folder
+    from registry.hashing.walk import walk
+
     terminal = Terminal(as_json=as_json)
     with terminal.guarded():
         total = sum(file.size for file in walk(folder))
@@ -90,11 +86,18 @@ def hash_command(
             terminal.result({**files, "(folder)": str(hashed.root)})
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "weightproof register dataset ./reviews --license CC-BY-4.0",
+        "weightproof register model ./model --name my-model --task chat --parent run:0x12…",
+    )
+)
 def register(
     what: Annotated[str, typer.Argument(help="dataset, run or model.")],
     path: Annotated[Path, typer.Argument(help="Its folder; of a run, its manifest.", exists=True)],
-    name: Annotated[str, typer.Option(help="Name in the manifest, and on chain.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name in the manifest, and on chain: a-z 0-9 . _ -")
+    ] = "",
     task: Annotated[str, typer.Option(help="Of a model: chat, classify or embed.")] = "chat",
     parent: Annotated[
         list[str] | None, typer.Option(help="Of a model: KIND:ID of what it came from.")
@@ -110,28 +113,22 @@ def register(
     The same call twice gives the same record, and sends nothing the second time.
     """
     with session(as_json, config) as (terminal, workspace):
-        common: dict[str, Any] = {
-            "blocks": workspace.blocks,
-            "registry": workspace.records,
-            "signer": workspace.signer(key),
-            "relayer": workspace.signer(relayer) if relayer else None,
-        }
-        total = sum(file.size for file in walk(path)) if path.is_dir() else 0
-        with terminal.bytes_bar(f"hashing {path.name}", total) as advance:
-            done = _register(what, path, name or path.name, task, parent, license, common, advance)
-        if name:
-            workspace.records.set_name(common["signer"], name, done.id)
-        terminal.result(describe(done))
+        from registry.register_command import Order, describe, place
+
+        order = Order(what, path, name, task, parent or (), license, key, relayer)
+        terminal.result(describe(place(order, workspace, terminal)))
 
 
-@app.command()
+@app.command(epilog=examples("weightproof attest 0x12… --tag integrity --score 10000"))
 def attest(
     model: Record,
     tag: Annotated[str, typer.Option(help="What was checked: integrity, evaluation, safety.")],
     score: Annotated[int, typer.Option(help="Basis points, 0 to 10,000.", min=0, max=10_000)],
-    days: Annotated[int, typer.Option(help="How long it stands.", min=1)] = 365,
+    days: Annotated[
+        int, typer.Option(help="How long it stands.", min=1, max=_TEN_YEARS_DAYS)
+    ] = 365,
     evidence: Annotated[
-        Path | None, typer.Option(help="Report to keep beside it.", exists=True)
+        Path | None, typer.Option(help="Report to keep beside it.", exists=True, dir_okay=False)
     ] = None,
     key: KeyOption = "attester",
     config: Settings = None,
@@ -139,7 +136,9 @@ def attest(
 ) -> None:
     """Vouch for a model with your key. An `integrity` attestation first verifies every file."""
     with session(as_json, config) as (terminal, workspace):
-        model_id = workspace.find(model)
+        from registry.workspace import unattested
+
+        model_id = workspace.records.record(_named(workspace, model)).id
         if tag == "integrity":
             with terminal.bytes_bar("verifying", None) as advance:
                 unattested(workspace).verify(model_id, keep_files=False, progress=advance).close()
@@ -164,7 +163,7 @@ def attest(
         )
 
 
-@app.command()
+@app.command(epilog=examples('weightproof revoke 0x12… --reason "trained on withdrawn data"'))
 def revoke(
     record: Record,
     reason: Annotated[str, typer.Option(help="Why; it is written on chain.")],
@@ -174,7 +173,7 @@ def revoke(
 ) -> None:
     """Revoke a record for good: nodes stop selling it and everything that came from it."""
     with session(as_json, config) as (terminal, workspace):
-        record_id = workspace.find(record)
+        record_id = workspace.records.record(_named(workspace, record)).id
         receipt = workspace.records.revoke(workspace.signer(key), record_id, reason)
         terminal.result(
             {
@@ -186,7 +185,11 @@ def revoke(
         )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "weightproof verify 0x12…", "weightproof verify 0xPUBLISHER/my-model --folder ./model"
+    )
+)
 def verify(
     model: Record,
     folder: Annotated[
@@ -200,17 +203,17 @@ def verify(
         started = time.perf_counter()
         with terminal.bytes_bar("verifying", None) as advance:
             verified = workspace.verify(
-                workspace.find(model), folder=folder, progress=advance, keep_files=False
+                _named(workspace, model), folder=folder, progress=advance, keep_files=False
             )
         terminal.result(
             {
-                "verified": "yes",
+                "verified": True,
                 "model_id": "0x" + verified.model_id.hex(),
                 "name": verified.manifest.name,
                 "publisher": verified.record.publisher,
                 "manifest_cid": str(verified.manifest.cid),
                 "block": verified.block.number,
-                "attesters": [a.attester for a in verified.attestations],
+                "attesters": sorted({a.attester for a in verified.attestations}),
                 "files": len(verified.manifest.files),
                 "bytes": sum(file.size for file in verified.manifest.files),
                 "seconds": round(time.perf_counter() - started, 2),
@@ -218,11 +221,13 @@ def verify(
         )
 
 
-@app.command()
+@app.command(epilog=examples("weightproof show 0x12… --json"))
 def show(record: Record, config: Settings = None, as_json: AsJson = False) -> None:
     """Show a record: what the chain says, who vouches for it, and its manifest."""
     with session(as_json, config) as (terminal, workspace):
-        found = workspace.records.record(workspace.find(record))
+        from registry.verify import fetch_manifest
+
+        found = workspace.records.record(_named(workspace, record))
         manifest = fetch_manifest(workspace.blocks, found)
         attestations = workspace.attestations.attestations_of(found.id)
         terminal.result(
@@ -243,70 +248,53 @@ def show(record: Record, config: Settings = None, as_json: AsJson = False) -> No
         )
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "weightproof key publisher.json",
+        "WEIGHTPROOF_PASSWORD=… weightproof key node.json --json",
+    )
+)
 def key(
     path: Annotated[Path, typer.Argument(help="Keystore file to write.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make a new key in an encrypted keystore file."""
+    """Make a new key in an encrypted keystore file.
+
+    Its password is WEIGHTPROOF_PASSWORD, or is asked for. Name the file under [keys] in
+    weightproof.toml, with its role: publisher, attester, node or payer.
+    """
     terminal = Terminal(as_json=as_json)
     with terminal.guarded():
+        from registry.config import environment_password
+        from registry.signing.signer import Signer
+
         if path.exists():
             raise ConfigError(f"{path} exists", hint="name a new file")
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         signer = Signer.random()
-        signer.to_keystore(path, password)
+        signer.to_keystore(path, environment_password() or _ask_password())
         terminal.result({"address": signer.address, "keystore": str(path)})
 
 
-def describe(done: Registration) -> dict[str, object]:
-    """Return what registering gave, for people and programs."""
-    return {
-        "id": "0x" + done.id.hex(),
-        "kind": done.manifest.kind.word,
-        "manifest_cid": str(done.cid),
-        "transaction": done.receipt.text if done.receipt else "",
-        "gas_used": done.gas_used,
-    }
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        raise ConfigError("no terminal to ask for a password on", hint="set WEIGHTPROOF_PASSWORD")
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
 
 
-def _register(
-    what: str,
-    path: Path,
-    name: str,
-    task: str,
-    parents: list[str] | None,
-    license: str | None,
-    common: dict[str, Any],
-    advance: Callable[[int], None],
-) -> Registration:
-    if what == "dataset":
-        return register_dataset(path, name=name, license=license, progress=advance, **common)
-    if what == "model":
-        found = [_parent(text) for text in parents or []]
-        return register_model(
-            path, name=name, task=task, parents=found, license=license, progress=advance, **common
-        )
-    if what == "run":
-        manifest = parse_manifest(path.read_bytes())
-        if manifest.kind is Kind.RUN:
-            return register_run(manifest, **common)  # type: ignore[arg-type]  # as its kind says
-    raise ConfigError(
-        f"cannot register {what!r:.40} from {path.name}",
-        hint="register dataset FOLDER, register model FOLDER, or register run MANIFEST",
-    )
+def _named(workspace: Workspace, text: str) -> bytes:
+    """Return the record id that an argument names; its publisher may be in lower case."""
+    from registry.config import checked_address
 
-
-def _parent(text: str) -> Parent:
-    kind, _, digits = text.partition(":")
+    publisher, slash, name = text.partition("/")
+    if not slash:
+        return workspace.find(text)
     try:
-        return Parent(Kind[kind.upper()], bytes.fromhex(digits.removeprefix("0x")))
-    except (ValueError, KeyError, WeightproofError) as error:
-        raise ConfigError(f"{text!r:.90} is not KIND:ID", hint="such as run:0x12…") from error
-
-
-def _wait() -> None:
-    """Wait for Ctrl-C or a polite kill; both end the devnet in order, its state written."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        signal.pause()
+        publisher = checked_address(publisher, "PUBLISHER")
+        name.encode()
+    except (ConfigError, UnicodeEncodeError) as error:
+        raise RecordUnknownError(
+            f"{text!r:.90} names no record",
+            hint="give 0x and 64 hexadecimal digits, or PUBLISHER/NAME",
+        ) from error
+    return workspace.find(f"{publisher}/{name}")

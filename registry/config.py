@@ -12,18 +12,26 @@ Unknown keys are refused by name: a misspelt setting must not be a silent defaul
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
+
 from registry.chain.deploy import Deployment
-from registry.errors import ConfigError
+from registry.errors import ConfigError, KeyRefusedError
 from registry.policy import GIB, Policy
 from registry.signing.signer import Signer, refuse_well_known
 
 FILE_NAME: Final = "weightproof.toml"
+# What `inference.config` reads of the same file.
+_NODE_SECTIONS: Final = ("node", "models")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_ANVIL: Final = re.compile(r"anvil:[0-9]{1,4}", re.ASCII)
+_KINDS: Final = {str: "text in quotes", int: "a whole number", list: "a list", dict: "a table"}
 
 
 class Section:
@@ -42,28 +50,43 @@ class Section:
         """Return an integer within [low, high]."""
         value = self._value(key, int, default)
         if isinstance(value, bool) or not low <= value <= high:
-            raise ConfigError(f"{self._name}.{key} must be an integer from {low} to {high}")
+            raise ConfigError(f"{self._full(key)} must be an integer from {low} to {high}")
         return int(value)
+
+    def text_or_integer(self, key: str, default: str | int) -> str | int:
+        """Return a string or an integer, as it was written."""
+        kind = int if isinstance(self._table.get(key, default), int) else str
+        value: str | int = self._value(key, kind, default)
+        return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of strings, empty when absent."""
         value = self._value(key, list, [])
         if not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{self._name}.{key} must be a list of strings")
+            raise ConfigError(f"{self._full(key)} must be a list of texts in quotes")
         return tuple(value)
 
     def section(self, key: str) -> Section:
         """Return the table below `key`, empty when absent."""
-        return Section(f"{self._name}.{key}".strip("."), self._value(key, dict, {}))
+        return Section(self._full(key), self._value(key, dict, {}))
 
     def sections(self, key: str) -> tuple[Section, ...]:
         """Return the array of tables below `key`."""
-        return tuple(Section(f"{key}[{i}]", t) for i, t in enumerate(self._value(key, list, [])))
+        self._asked.add(key)
+        tables = self._table.get(key, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise ConfigError(f"{key} must be a list of tables", hint=f"write [[{key}]] above each")
+        return tuple(Section(f"{key}[{i}]", table) for i, table in enumerate(tables))
 
-    def finish(self) -> None:
-        """Raise `ConfigError` for keys nobody asked for."""
-        if unknown := sorted(set(self._table) - self._asked):
-            raise ConfigError(f"unknown setting {self._name}.{unknown[0]}".replace(" .", " "))
+    def finish(self, *, but: Iterable[str] = ()) -> None:
+        """Raise `ConfigError` for keys nobody asked for; `but` names those that others read."""
+        if unknown := sorted(set(self._table) - self._asked - set(but)):
+            raise ConfigError(
+                f"unknown setting {self._full(unknown[0])}", hint="is it spelt as in the README?"
+            )
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._table
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)
@@ -72,10 +95,15 @@ class Section:
         self._asked.add(key)
         value = self._table.get(key, default)
         if value is None:
-            raise ConfigError(f"setting {self._name}.{key} is missing")
+            raise ConfigError(
+                f"setting {self._full(key)} is missing", hint=f"set it in {FILE_NAME}"
+            )
         if not isinstance(value, kind):
-            raise ConfigError(f"{self._name}.{key} must be a {kind.__name__}")
+            raise ConfigError(f"{self._full(key)} must be {_KINDS[kind]}")
         return value
+
+    def _full(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
 
 
 @dataclass(frozen=True)
@@ -114,15 +142,20 @@ class KeyConfig:
         reference = self.references.get(role)
         if reference is None:
             raise ConfigError(
-                f"no key for the {role}", hint=f"name a keystore file as keys.{role} in {FILE_NAME}"
+                f"no key of role {role!r:.40}",
+                hint=f"name a keystore file under [keys] in {FILE_NAME}; weightproof key makes one",
             )
         return self.open(reference, chain_id=chain_id)
 
     def open(self, reference: str, *, chain_id: int) -> Signer:
         """Open one reference."""
-        if reference.startswith("anvil:") and reference[6:].isdigit():
+        if _ANVIL.fullmatch(reference):
             return Signer.anvil(int(reference[6:]), chain_id=chain_id)
-        signer = Signer.from_keystore(self.folder / reference, self.password)
+        try:
+            signer = Signer.from_keystore(self.folder / reference, self.password)
+        except KeyRefusedError as error:
+            hint = error.hint if self.password else "set WEIGHTPROOF_PASSWORD or keys.password_file"
+            raise KeyRefusedError(error.message, hint=hint) from error
         refuse_well_known(signer.address, chain_id)
         return signer
 
@@ -139,12 +172,39 @@ class RegistryConfig:
     policy: Policy
 
 
+def load(explicit: Path | None = None) -> RegistryConfig:
+    """Read the settings file and the environment. Raises `ConfigError`."""
+    path = find_file(explicit)
+    root = read_file(path)
+    config = registry_config(path, root)
+    root.finish(but=_NODE_SECTIONS)
+    return config
+
+
+def environment_password() -> str:
+    """Return the password of keystore files that the environment gives, or nothing."""
+    return os.environ.get("WEIGHTPROOF_PASSWORD", "")
+
+
+def checked_address(text: str, what: str) -> str:
+    """Return an address in checksum form. Raises `ConfigError` that names the setting."""
+    # Written in lower case it is the same address; comparing texts must not make it another one.
+    if is_checksum_address(text) or (is_hex_address(text) and text == text.lower()):
+        return str(to_checksum_address(text))
+    raise ConfigError(
+        f"{what}: {text!r:.60} is not an address",
+        hint="an address is 0x and 40 hexadecimal digits; capitals are its checksum",
+    )
+
+
 def find_file(explicit: Path | None = None) -> Path:
     """Return the settings file: given, named by WEIGHTPROOF_CONFIG, or the nearest one upwards."""
     named = explicit or (Path(p) if (p := os.environ.get("WEIGHTPROOF_CONFIG")) else None)
     if named is not None:
         if not named.is_file():
-            raise ConfigError(f"no settings file {named}")
+            raise ConfigError(
+                f"no settings file {named}", hint="look at --config and WEIGHTPROOF_CONFIG"
+            )
         return named.resolve()
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -177,20 +237,24 @@ def registry_config(path: Path, root: Section) -> RegistryConfig:
 
 
 def _chain(section: Section) -> ChainConfig:
-    finality: str | int = section.text("finality", "finalized")
-    if isinstance(finality, str) and finality.isdigit():
-        finality = int(finality)
-    elif finality not in ("latest", "finalized"):
-        raise ConfigError('chain.finality is "latest", "finalized" or a number of confirmations')
     config = ChainConfig(
         rpc_url=os.environ.get("WEIGHTPROOF_RPC_URL") or section.text("rpc_url"),
         chain_id=section.integer("chain_id", 31337, low=1),
-        finality=finality,
+        finality=_finality(section.text_or_integer("finality", "finalized")),
         timeout_s=section.integer("timeout_s", 10, low=1, high=600),
     )
     section.text("rpc_url", "")
     section.finish()
     return config
+
+
+def _finality(value: str | int) -> str | int:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not is_count and value not in ("latest", "finalized"):
+        raise ConfigError('chain.finality is "latest", "finalized" or a number of confirmations')
+    return value
 
 
 def _contracts(section: Section, chain_id: int) -> Deployment:
@@ -211,12 +275,15 @@ def _store(section: Section, folder: Path) -> StoreConfig:
 
 
 def _keys(section: Section, folder: Path) -> KeyConfig:
-    password = os.environ.get("WEIGHTPROOF_PASSWORD", "")
-    if file := section.text("password_file", ""):
+    password = environment_password()
+    if (file := section.text("password_file", "")) and not password:
         try:
-            password = password or (folder / file).read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"keys.password_file: {error.strerror}") from error
+            password = (folder / file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise ConfigError(
+                f"keys.password_file {file}: {why}", hint="or set WEIGHTPROOF_PASSWORD"
+            ) from error
     roles = {name: section.text(name) for name in section if name != "password_file"}
     return KeyConfig(references=roles, folder=folder, password=password)
 
@@ -224,7 +291,8 @@ def _keys(section: Section, folder: Path) -> KeyConfig:
 def _policy(section: Section) -> Policy:
     publishers = section.texts("publishers")
     policy = Policy(
-        publishers=frozenset(publishers) if publishers else None,
+        # An empty list trusts nobody; only a list that is not there trusts everybody.
+        publishers=frozenset(publishers) if "publishers" in section else None,
         attesters=frozenset(section.texts("attesters")),
         min_attestations=section.integer("min_attestations", 1, high=100),
         max_bytes=section.integer("max_gib", 64, low=1) * GIB,

@@ -130,8 +130,9 @@ contract ChannelActors is Deployed {
     }
 
     function finalizeWithdraw(uint256 which) external watched {
-        IPaymentChannels.ChannelConfig memory config = _configs[which % 8];
-        (, uint40 initiatedAt) = channels.pendingWithdrawals(idOf(which % 8));
+        uint256 i = _pendingFrom(which % 8);
+        IPaymentChannels.ChannelConfig memory config = _configs[i];
+        (, uint40 initiatedAt) = channels.pendingWithdrawals(idOf(i));
         bool due = initiatedAt != 0 && block.timestamp >= initiatedAt + config.withdrawDelay;
         vm.prank(config.payer);
         try channels.finalizeWithdraw(config) {
@@ -159,7 +160,8 @@ contract ChannelActors is Deployed {
     }
 
     function wait(uint16 time) external watched {
-        skip(time);
+        // Around the shortest delays, so that a withdrawal is tried both too early and in time.
+        skip(bound(time, 1, 2000));
     }
 
     /// @dev Attempts that must fail whatever the state: by a stranger, or above a ceiling or a balance.
@@ -195,6 +197,15 @@ contract ChannelActors is Deployed {
 
     function configOf(uint256 i) external view returns (IPaymentChannels.ChannelConfig memory) {
         return _configs[i];
+    }
+
+    /// @dev The next channel with a withdrawal under way; where there is none, the one asked for.
+    function _pendingFrom(uint256 which) private view returns (uint256) {
+        for (uint256 i = which; i < which + 8; ++i) {
+            (, uint40 initiatedAt) = channels.pendingWithdrawals(idOf(i % 8));
+            if (initiatedAt != 0) return i % 8;
+        }
+        return which;
     }
 
     /// @dev A row within balance and ceiling; perhaps below what is claimed already.

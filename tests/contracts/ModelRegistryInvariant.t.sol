@@ -14,15 +14,18 @@ contract RegistryActors is Deployed {
     bytes32[] private _ids;
     mapping(bytes32 id => bytes32 hash) private _asRegistered;
 
-    /// @notice Whether anybody but its publisher ever revoked a record, or pointed a name at it.
+    /// @notice Whether anybody but its publisher ever revoked a record or pointed a name at it, or made it twice.
     bool public trespassed;
 
-    function register(uint256 who, uint256 kind, bytes32 digest, uint256 one, uint256 two) external {
+    function register(uint256 who, uint256 kind, uint256 digest, uint256 one, uint256 two) external {
         bytes32[] memory parents = new bytes32[](_ids.length == 0 ? 0 : (one ^ two) % 3);
         if (parents.length > 0) parents[0] = _ids[one % _ids.length];
         if (parents.length > 1) parents[1] = _ids[two % _ids.length];
         vm.prank(publishers[who & 1]);
-        try registry.register(IModelRegistry.Kind(kind % 4), digest, parents) returns (bytes32 id) {
+        try registry.register(IModelRegistry.Kind(kind % 4), bytes32(digest % 16), parents) returns (
+            bytes32 id
+        ) {
+            if (_asRegistered[id] != 0) trespassed = true;
             _ids.push(id);
             _asRegistered[id] = unchanging(id);
         } catch {}
