@@ -19,6 +19,7 @@ contract Attestations is IAttestations, EIP712 {
 
     mapping(bytes32 id => Attestation) private _attestations;
     mapping(bytes32 modelId => bytes32[]) private _ofModel;
+    mapping(bytes32 modelId => mapping(address attester => bytes32[])) private _byAttester;
 
     constructor(IModelRegistry registry_) EIP712("Weightproof Attestations", "1") {
         if (address(registry_).code.length == 0) revert InvalidRegistry(address(registry_));
@@ -103,6 +104,11 @@ contract Attestations is IAttestations, EIP712 {
     }
 
     /// @inheritdoc IAttestations
+    function attestationsBy(bytes32 modelId, address attester) external view returns (bytes32[] memory) {
+        return _byAttester[modelId][attester];
+    }
+
+    /// @inheritdoc IAttestations
     function domainSeparator() external view returns (bytes32) {
         return _domainSeparatorV4();
     }
@@ -140,6 +146,7 @@ contract Attestations is IAttestations, EIP712 {
         // Effect
         _attestations[id] = statement;
         _ofModel[statement.modelId].push(id);
+        _byAttester[statement.modelId][statement.attester].push(id);
 
         // Log
         emit Attested(

@@ -11,6 +11,7 @@ from inference.engine.engine import TextEngine
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
+from registry.chain.block import Block
 from registry.verify import VerifiedModel
 
 
@@ -41,6 +42,7 @@ class Catalog:
     def __init__(self) -> None:
         self._entries: dict[str, CatalogEntry] = {}
         self._stopped: dict[str, str] = {}
+        self._blocks: dict[str, Block] = {}
         self._lock = Lock()
 
     def add(self, entry: CatalogEntry) -> None:
@@ -69,6 +71,15 @@ class Catalog:
             fresh = name not in self._stopped
             self._stopped.setdefault(name, reason)
         return fresh
+
+    def set_block(self, name: str, block: Block) -> None:
+        """Note the block at which a model was last found to stand."""
+        with self._lock:
+            self._blocks[name] = block
+
+    def block(self, entry: CatalogEntry) -> Block:
+        """Return the newest block at which a model was found to stand."""
+        return self._blocks.get(entry.name, entry.verified.block)
 
     def stopped(self, name: str) -> str:
         """Return why a model was stopped, or an empty string."""

@@ -1,9 +1,9 @@
 """Story c from the payer's side: pay through the official x402 client, check the receipt.
 
 The payment itself is the official package's work (PyPI `x402`, unmodified): it opens and tops up
-the channel and signs vouchers. Here the answer's receipt is checked against the bytes that were
-sent and received, the node's key, the price and the quote; an answer whose receipt does not hold
-is not returned.
+the channel and signs vouchers. Here the answer's receipt is checked: signed by the node, about this
+payer, this model and the very bytes that were sent and received, and charged by its own price and
+token counts. An answer whose receipt does not hold is not returned.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from x402.mechanisms.evm.batch_settlement.client.config import (
 from x402.mechanisms.evm.batch_settlement.client.scheme import BatchSettlementEvmScheme
 from x402.mechanisms.evm.exact.client import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+from x402.schemas import PaymentCreationContext
 
 from inference.errors import AuditError, PaymentRefusedError, RequestError, UnavailableError
 from inference.payments.x402 import PAYMENT_RESPONSE, decode_header
@@ -100,9 +101,12 @@ class Payer:
         )
         chosen = ExactEvmScheme(wallet) if scheme == "exact" else self._channels
         client = x402Client().register(network, chosen)
+        if scheme == "exact":
+            client.on_before_payment_creation(_asking_exact(confirm))
         # The node's token need not be a chain's default asset; `confirm` guards the amount.
         client.set_spend_controls({"allowed_assets": True})
         self._url: Final = url.rstrip("/")
+        self._payer: Final = signer.address
         self._node: Final = node
         self._http: Final = httpx.AsyncClient(
             transport=x402_httpx_transport(client), timeout=_TIMEOUT_S, base_url=self._url
@@ -162,6 +166,7 @@ class Payer:
         if bundle is None:
             raise AuditError(4, "the answer came without a receipt", evidence={})
         signed = SignedReceipt.from_json(bundle)
+        self._check_subject(signed, request)
         verify_receipt(
             signed,
             node=self._node.address,
@@ -171,13 +176,39 @@ class Payer:
         )
         return signed
 
+    def _check_subject(self, signed: SignedReceipt, request: bytes) -> None:
+        """Raise `AuditError` (4) unless the receipt is about this payer and the model asked for.
+
+        A model asked for by its ModelId must be exactly that; a name is the node's own word.
+        """
+        receipt, asked = signed.receipt, str(json.loads(request)["model"])
+        answered = receipt.model.name
+        if asked.startswith("0x"):
+            answered = "0x" + receipt.model.model_id.hex()
+        evidence = {"receipt": signed.bundle()}
+        if answered != asked.lower() and answered != asked:
+            text = f"model {answered} answered, {asked} was asked"
+            raise AuditError(4, text, evidence=evidence)
+        if receipt.payment.payer != self._payer:
+            text = f"the receipt is about payer {receipt.payment.payer}"
+            raise AuditError(4, text, evidence=evidence)
+
+
+def _asking_exact(confirm: Confirm) -> Callable[[PaymentCreationContext], None]:
+    def hook(context: PaymentCreationContext) -> None:
+        _confirmed(confirm, int(context.selected_requirements.get_amount()))
+
+    return hook
+
+
+def _confirmed(confirm: Confirm, amount: int) -> None:
+    if not confirm(amount):
+        raise PaymentRefusedError("payment_declined", "the payment was declined; nothing was paid")
+
 
 def _asking(confirm: Confirm) -> Callable[[BatchSettlementDepositStrategyContext], bool]:
     def strategy(context: BatchSettlementDepositStrategyContext) -> bool:
-        if not confirm(int(context.deposit_amount)):
-            raise PaymentRefusedError(
-                "deposit_declined", "the deposit was declined; nothing was paid"
-            )
+        _confirmed(confirm, int(context.deposit_amount))
         return True
 
     return strategy

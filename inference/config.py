@@ -23,6 +23,7 @@ from registry.config import (
     registry_config,
 )
 from registry.errors import ConfigError
+from registry.signing.signer import ANVIL_CHAIN_ID
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,24 @@ def _node(
         revocation_poll_s=section.integer("revocation_poll_s", 1, low=1, high=60),
         resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
         chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
-        settle_every_s=section.integer("settle_every_s", 0, high=86400),
+        settle_every_s=section.integer("settle_every_s", 60, high=86400),
         device=section.text("device", "auto"),
         threads=section.integer("threads", 0, high=1024),
         models=models,
     )
     section.finish()
+    _check_settling(config)
     return config
+
+
+def _check_settling(config: NodeConfig) -> None:
+    """Vouchers must be claimed well before a withdrawal can end, or they are lost."""
+    every, devnet = config.settle_every_s, config.registry.chain.chain_id == ANVIL_CHAIN_ID
+    if (every == 0 and not devnet) or every > config.withdraw_delay_s // 3:
+        raise ConfigError(
+            f"node.settle_every_s is {every}; claims could come after a withdrawal ended",
+            hint=f"set 1 to {config.withdraw_delay_s // 3}; 0 (by hand) works on a devnet only",
+        )
 
 
 def _asset(section: Section) -> AssetConfig:

@@ -25,9 +25,10 @@ from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.serving_lock import ServingLock
 from inference.statements import Statements
 from inference.watcher import Watcher
-from registry.errors import ChainError, ConfigError
+from registry.errors import ConfigError, WeightproofError
 
 # Told what is being done and to which model; returns what to call with bytes done.
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -36,7 +37,8 @@ Progress = Callable[[str, int], Callable[[int], None]]
 class Node:
     """An opened node: what it sells, and everything a paid call needs."""
 
-    def __init__(self, office: Office, catalog: Catalog) -> None:
+    def __init__(self, office: Office, catalog: Catalog, lock: ServingLock) -> None:
+        self._lock: Final = lock
         self.office: Final = office
         self.config: Final = office.config
         self.signer: Final = office.signer
@@ -65,6 +67,7 @@ class Node:
             ready=self.watcher.ready,
         )
         self._started_at: Final = time.time()
+        self._settle_error = ""
 
     @classmethod
     def open(cls, config: NodeConfig, progress: Progress | None = None) -> Node:
@@ -74,6 +77,7 @@ class Node:
         office = Office.open(config)
         catalog = Catalog()
         try:
+            lock = ServingLock(config.database_url)
             for model in config.models:
                 catalog.add(_open_model(office, model, progress or _silent))
             office.settlement.start(f"weightproof {version('weightproof')}")
@@ -81,7 +85,7 @@ class Node:
             _close(catalog)
             office.close()
             raise
-        return cls(office, catalog)
+        return cls(office, catalog, lock)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -113,6 +117,7 @@ class Node:
             "chain_silent_s": int(silent),
             "models": [entry.name for entry in self.catalog if entry.name not in stopped],
             "stopped": stopped,
+            "settle_error": self._settle_error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }
@@ -121,14 +126,19 @@ class Node:
         """Stop the engines and close the database."""
         _close(self.catalog)
         self.office.close()
+        self._lock.close()
 
     async def _settle_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self.config.settle_every_s)
-            # A chain that does not answer is asked again at the next tick: nothing is lost by it.
-            with contextlib.suppress(ChainError):
-                await asyncio.to_thread(self.settlement.tick)
-                await asyncio.to_thread(self.settlement.anchor)
+            # A chain or database that does not answer is asked again at the next tick: what was
+            # done stays done, and nothing is lost by waiting.
+            for step in (self.settlement.tick, self.settlement.anchor):
+                try:
+                    await asyncio.to_thread(step)
+                    self._settle_error = ""
+                except WeightproofError as error:
+                    self._settle_error = error.message
 
 
 def _open_model(office: Office, model: ModelConfig, progress: Progress) -> CatalogEntry:

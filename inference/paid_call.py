@@ -20,13 +20,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
 from inference.audit.log import AuditLog
 from inference.catalog import Catalog, CatalogEntry
-from inference.database import Database
+from inference.database import Database, DatabaseError
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.cashier import Cashier
 from inference.payments.offers import Offers
@@ -36,6 +37,9 @@ from inference.payments.x402 import decode_payment
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.statements import Outcome, Statement, Statements
 from inference.work import Work
+
+# Seconds between tries to write down a call that was served while the database was busy.
+_RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     entry = till.catalog.get(call.model, task=call.task)  # 1
     till.ready()
     work = await call.prepare(entry)
+    till.statements.check(entry, work)
     amount = quote(entry.price, work.input_tokens, work.max_output_tokens)  # 2
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
@@ -226,6 +231,7 @@ async def _record(
         request=sale.call.body,
         response_hash=response.digest(),
         salts=sale.salts,
+        block=till.catalog.block(sale.entry),
     )
 
     def commit(tx: Connection) -> tuple[Statement, str]:
@@ -236,6 +242,11 @@ async def _record(
         store_receipt(tx, statement.receipt)
         return statement, till.cashier.response(booked, statement.extensions)
 
+    for pause in _RETRY_S:
+        try:
+            return await till.database.write(commit)
+        except DatabaseError:
+            await asyncio.sleep(pause)
     return await till.database.write(commit)
 
 

@@ -43,6 +43,7 @@ from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
+from registry.errors import TransactionFailedError
 from registry.signing.signer import Signer
 
 # Seconds after which a refund that is still open was not seen to end: the chain's own wait, twice.
@@ -106,15 +107,15 @@ class Settlement:
 
     def tick(self) -> Settled:
         """Run steps 1 to 4. Raises `ChainError`; what was done before it stays done."""
-        self.resolve()
         self._mirror([claim.channel_id for claim in self._claims()])  # 1
         claims = self._claims()
         gas = sum(
-            self._claim(claims[first : first + MAX_CLAIMS])  # 2
+            self._claim_each(claims[first : first + MAX_CLAIMS])  # 2
             for first in range(0, len(claims), MAX_CLAIMS)
         )
         amount, settle_gas = self._settle()  # 3
         claimed = sum(claim.total - claim.claimed for claim in claims)
+        self.resolve()
         return Settled(len(claims), claimed, amount, gas + settle_gas)
 
     def checkpoint(self) -> SignedCheckpoint:
@@ -214,6 +215,17 @@ class Settlement:
 
     def _claims(self) -> list[Claim]:
         return self.database.read(self.ledger.claims)
+
+    def _claim_each(self, claims: Sequence[Claim]) -> int:
+        """Claim a batch; a row the contract refuses stands alone and does not hold up others."""
+        try:
+            return self._claim(claims)
+        except TransactionFailedError as error:
+            if len(claims) == 1:
+                self.report("claim refused", claims[0].channel_id, error.message)
+                return 0
+        half = len(claims) // 2
+        return self._claim_each(claims[:half]) + self._claim_each(claims[half:])
 
     def _claim(self, claims: Sequence[Claim]) -> int:
         receipt = self.channels.claim(self.signer, self.signer, claims)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference import offer_receipt
+from inference.audit.document import FormatError
 from inference.audit.log import NextPosition
 from inference.catalog import CatalogEntry
+from inference.errors import RequestError
 from inference.offer_receipt import PaymentReceipt
 from inference.payments.pricing import Price
 from inference.payments.secured import Booked
@@ -27,6 +29,7 @@ from inference.receipt_format import (
 )
 from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
 from inference.work import Work, sampling_facts
+from registry.chain.block import Block
 from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
@@ -37,7 +40,10 @@ SERVED: Final = ("ok", "partial")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended. `served_at` is in unix seconds, `response_hash` 32 salted bytes."""
+    """How a call ended. `served_at` is in unix seconds, `response_hash` 32 salted bytes.
+
+    `block` is the newest one at which the model was found to stand.
+    """
 
     status: str
     charged: int
@@ -47,6 +53,7 @@ class Outcome:
     request: bytes
     response_hash: bytes
     salts: Salts
+    block: Block
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,15 @@ class Statements:
     signer: Signer
     domain: Domain
 
+    def check(self, entry: CatalogEntry, work: Work) -> None:
+        """Raise `RequestError` for what no receipt could state: asked before anything is paid."""
+        try:
+            _model(entry, entry.verified.block)
+            _runtime(entry)
+            _sampling(work)
+        except FormatError as error:
+            raise RequestError(f"no receipt can state this: {error.message}") from error
+
     def about(
         self, entry: CatalogEntry, work: Work, outcome: Outcome, booked: Booked, at: NextPosition
     ) -> Statement:
@@ -73,7 +89,7 @@ class Statements:
             id="rcpt_" + secrets.token_urlsafe(18),
             status=outcome.status,
             served_at=outcome.served_at,
-            model=_model(entry),
+            model=_model(entry, outcome.block),
             runtime=_runtime(entry),
             sampling=_sampling(work),
             tokens=TokenFacts(
@@ -106,7 +122,7 @@ class Statements:
         return {"offer-receipt": {"info": {"receipt": signed}}}, statement.digest()
 
 
-def _model(entry: CatalogEntry) -> ModelFacts:
+def _model(entry: CatalogEntry, block: Block) -> ModelFacts:
     verified = entry.verified
     return ModelFacts(
         name=entry.name,
@@ -115,7 +131,7 @@ def _model(entry: CatalogEntry) -> ModelFacts:
         model_id=verified.model_id,
         manifest_digest=verified.manifest_digest,
         resident_digest=entry.loaded.resident.digest,
-        block=BlockFacts(verified.block.number, verified.block.hash),
+        block=BlockFacts(block.number, block.hash),
     )
 
 

@@ -11,12 +11,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
 from inference.catalog import Catalog, CatalogEntry
 from inference.errors import ModelStoppedError, UnavailableError
-from registry.errors import ChainError, WeightproofError
+from registry.errors import (
+    ChainError,
+    ChainUnreachableError,
+    RecordUnknownError,
+    WeightproofError,
+)
 from registry.workspace import Workspace
 
 # Tensors drawn at each check; over an hour every tensor of a small model has its turn.
@@ -58,9 +64,12 @@ class Watcher:
         checked_at = self.clock()
         while True:
             await asyncio.sleep(self.poll_s)
-            await asyncio.to_thread(self.check_records)
+            # A log that cannot be written now must not end the watch: the model is stopped already.
+            with suppress(UnavailableError):
+                await asyncio.to_thread(self.check_records)
             if self.clock() - checked_at >= self.resident_s:
-                await asyncio.to_thread(self.check_residents)
+                with suppress(UnavailableError):
+                    await asyncio.to_thread(self.check_residents)
                 checked_at = self.clock()
 
     def check_records(self) -> None:
@@ -84,9 +93,12 @@ class Watcher:
 
     def _check_record(self, entry: CatalogEntry) -> None:
         try:
-            self.workspace.recheck(entry.verified)
+            self.catalog.set_block(entry.name, self.workspace.recheck(entry.verified))
         except ChainError:
             raise
+        except RecordUnknownError as error:
+            # Records do not vanish: an endpoint that lost one lags behind, or lies.
+            raise ChainUnreachableError(error.message) from error
         except WeightproofError as error:
             self._stop(entry, "model stopped", error)
 

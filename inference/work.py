@@ -53,7 +53,7 @@ def sampling_facts(sampling: Sampling) -> SamplingFacts:
     """Return what a receipt states of it; stop strings are the caller's text and stay out."""
     return SamplingFacts(
         seed=sampling.seed,
-        temperature=format(sampling.temperature.normalize(), "f"),
+        temperature=format(abs(sampling.temperature).normalize(), "f"),
         top_p=format(sampling.top_p.normalize(), "f"),
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,

@@ -98,6 +98,7 @@ min_attestations = 1
 origin = "weightproof.local/devnet"
 database = ".weightproof/node.sqlite"
 port = 8402
+settle_every_s = 0           # by hand: weightproof settle
 threads = 1                  # processors a model may use; on busy ones, more is slower
 
 # What the node sells; ids are printed by `weightproof register`.

@@ -14,7 +14,7 @@ watcher's. Rules are pure; chain, blocks, folder and clock are handed in. A refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
 from pathlib import Path
@@ -54,9 +54,13 @@ class AttestationSource(Protocol):
     """Whatever can answer for attestations: the Attestations contract."""
 
     def attestations_of(
-        self, model_id: bytes, *, block: BlockRef | None = None
+        self,
+        model_id: bytes,
+        *,
+        block: BlockRef | None = None,
+        attesters: Collection[str] | None = None,
     ) -> tuple[Attestation, ...]:
-        """Return a model's attestations, each checked against its id."""
+        """Return a model's attestations, each checked against its id; by `attesters` if given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +226,8 @@ def _check_identity(model_id: bytes, record: Record, manifest: Manifest) -> Mode
 def _recover(
     model_id: bytes, source: AttestationSource, policy: Policy, block: Block, now: int
 ) -> tuple[Attestation, ...]:
-    found = source.attestations_of(model_id, block=block)
+    # Asked by attester: however many attestations strangers add, those that count are read.
+    found = source.attestations_of(model_id, block=block, attesters=policy.attesters)
     about = [attestation for attestation in found if attestation.model_id == model_id]
     # The later clock decides: a node whose clock is behind must not believe what has expired.
     return counted(policy, about, max(now, block.timestamp))

@@ -111,8 +111,13 @@ interface IAttestations is IERC5267 {
     /// @notice The attestation with this id; all zero if there is none.
     function attestation(bytes32 id) external view returns (Attestation memory);
 
-    /// @notice The ids of all statements about a model, oldest first, the revoked and expired ones too.
+    /// @notice The ids of all statements about a model, oldest first, the revoked and expired ones too. Anybody can
+    /// make this list longer: a reader who trusts some attesters asks `attestationsBy`.
     function attestationsOf(bytes32 modelId) external view returns (bytes32[] memory);
+
+    /// @notice The ids of one attester's statements about a model, oldest first, the revoked and expired ones too.
+    /// Nobody else can make this list longer.
+    function attestationsBy(bytes32 modelId, address attester) external view returns (bytes32[] memory);
 
     /// @notice The id that this statement has or would have.
     function attestationId(

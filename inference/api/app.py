@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
@@ -30,7 +32,8 @@ def create_app(node: Node) -> FastAPI:
     """Return the ASGI application of an opened node."""
     app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
     app.add_exception_handler(Exception, handle)
-    app.add_exception_handler(NodeError, handle)
+    for kind in (NodeError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, handle)
     _paid(app, node, "/v1/chat/completions", "chat", ChatRequest, chat.prepare)
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
     app.include_router(models.router(node))
@@ -128,9 +131,9 @@ class _EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._send_all(send, gone)
         finally:
             gone.cancel()

@@ -5,9 +5,22 @@ from __future__ import annotations
 import json
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from inference.errors import NodeError, RequestError, UnavailableError
 from registry.errors import ChainError, WeightproofError
+
+
+class RouteError(NodeError):
+    """No such route, or not with this method."""
+
+    code = "no_such_route"
+
+    def __init__(self, status: int) -> None:
+        super().__init__("there is no such route, or not with this method")
+        self.status = status
+
 
 _TYPES = {400: "invalid_request_error", 402: "payment_required", 404: "invalid_request_error"}
 # A client that waits this long meets a restarted chain node or a shorter queue.
@@ -31,6 +44,12 @@ def problem(error: NodeError) -> Response:
 
 async def handle(_: Request, error: Exception) -> Response:
     """Turn any error that reached the outermost door into a response."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        return problem(RequestError(f"{field}: {first['msg']}", param=field))
+    if isinstance(error, HTTPException):
+        return problem(RouteError(error.status_code))
     if isinstance(error, NodeError):
         return problem(error)
     if isinstance(error, ChainError):

@@ -19,6 +19,9 @@ MAX_STOP_STRINGS = 4
 MAX_MESSAGES = 1024
 MAX_INPUTS = 256
 
+# A receipt states the number digit for digit; no model tells finer settings apart.
+_DECIMAL: dict[str, Any] = {"strict": False, "decimal_places": 20}
+
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Stop = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -64,8 +67,8 @@ class ChatRequest(_Strict):
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[Decimal, Field(ge=0, le=2, strict=False)] | None = None
-    top_p: Annotated[Decimal, Field(gt=0, le=1, strict=False)] | None = None
+    temperature: Annotated[Decimal, Field(ge=0, le=2, **_DECIMAL)] | None = None
+    top_p: Annotated[Decimal, Field(gt=0, le=1, **_DECIMAL)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOP_STRINGS)] | None = None
@@ -99,7 +102,7 @@ def parse(kind: type[_Body], body: bytes) -> _Body:
         value = json.loads(
             body, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object
         )
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise RequestError(f"the body is not JSON: {error}") from error
     try:
         return kind.model_validate(value)

@@ -6,7 +6,7 @@ them. Everything else is read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,8 +59,10 @@ class ChainView(Protocol):
     def record(self, model_id: bytes, block: Block | None) -> Record | None:
         """Return a model's record at a block, or at the head; None where there is none."""
 
-    def attestations(self, model_id: bytes, block: Block) -> Sequence[Attestation]:
-        """Return the attestations of a model at a block."""
+    def attestations(
+        self, model_id: bytes, block: Block, attesters: Collection[str] | None
+    ) -> Sequence[Attestation]:
+        """Return the attestations of a model at a block; None is those of any attester."""
 
     def channel(self, channel_id: bytes) -> ChannelState:
         """Return a channel as it is now."""
@@ -96,9 +98,11 @@ class OnchainView:
         """Return a model's record at a block, or at the head; None where there is none."""
         return self.records.find(model_id, block=block)
 
-    def attestations(self, model_id: bytes, block: Block) -> Sequence[Attestation]:
-        """Return the attestations of a model at a block."""
-        return self.book.attestations_of(model_id, block=block)
+    def attestations(
+        self, model_id: bytes, block: Block, attesters: Collection[str] | None
+    ) -> Sequence[Attestation]:
+        """Return the attestations of a model at a block; None is those of any attester."""
+        return self.book.attestations_of(model_id, block=block, attesters=attesters)
 
     def channel(self, channel_id: bytes) -> ChannelState:
         """Return a channel as it is now."""

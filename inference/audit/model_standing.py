@@ -21,7 +21,7 @@ CHECK: Final = 6
 class Terms:
     """What an auditor demands of a model.
 
-    `attesters` None: anybody's attestation counts; `tags` None: any tag. A node may go on selling
+    `attesters` None: anybody's attestation counts, of the newest 1,000; `tags` None: any tag. A node may go on selling
     for `revocation_bound_s` seconds after a revocation: the time its watcher and a call in flight
     may take.
     """
@@ -81,9 +81,10 @@ def _check_at_its_block(
 
 
 def _check_attested(signed: SignedReceipt, block: Block, chain: ChainView, terms: Terms) -> None:
+    model_id = signed.receipt.model.model_id
     found = {
         attestation.attester
-        for attestation in chain.attestations(signed.receipt.model.model_id, block)
+        for attestation in chain.attestations(model_id, block, terms.attesters)
         if attestation.stands(block.timestamp)
         and (terms.attesters is None or attestation.attester in terms.attesters)
         and (terms.tags is None or attestation.tag in terms.tags)

@@ -65,7 +65,7 @@ class Sampling:
         """Return what a receipt states. Stop strings are text of the caller and stay out."""
         return {
             "seed": self.seed,
-            "temperature": format(self.temperature.normalize(), "f"),
+            "temperature": format(abs(self.temperature).normalize(), "f"),
             "topP": format(self.top_p.normalize(), "f"),
             "topK": self.top_k,
             "maxTokens": self.max_tokens,

@@ -7,7 +7,7 @@ from typing import Final
 
 import tokenizers
 
-from inference.errors import LoadRefusedError
+from inference.errors import LoadRefusedError, RequestError
 
 PATH: Final = "tokenizer.json"
 # The tokenizers of the largest vocabularies take 35 MB.
@@ -37,8 +37,15 @@ class Tokenizer:
         self._tokenizer.no_truncation()
 
     def encode(self, text: str, *, add_special: bool) -> tuple[int, ...]:
-        """Return the token ids of `text`; `add_special` adds what the model wants around it."""
-        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+        """Return the token ids of `text`; `add_special` adds what the model wants around it.
+
+        Raises `RequestError` for text that is not valid Unicode.
+        """
+        try:
+            return tuple(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+        except (TypeError, UnicodeEncodeError) as error:
+            # A lone surrogate is no character, and JSON lets it through.
+            raise RequestError("the text is not valid Unicode", param="messages") from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens."""

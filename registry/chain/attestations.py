@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Final
 
+from eth_utils.address import to_checksum_address
 from web3.contract import Contract
 
 from registry.attestation import NO_EVIDENCE, Attestation, decode_tag, encode_tag
@@ -13,16 +15,20 @@ from registry.errors import ChainMismatchError, RecordError, RecordUnknownError
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 
-# Anybody may attest anything; reading must stay bounded when somebody attests by the thousand.
+# Attestations read of one list, each a question to the chain: somebody may attest by the thousand.
 MAX_READ: Final = 1_000
 
 
 class AttestationBook:
-    """One deployed Attestations contract. Ids and digests are 32 bytes, times Unix seconds."""
+    """One deployed Attestations contract. Ids and digests are 32 bytes, times Unix seconds.
 
-    def __init__(self, chain: Chain, address: str) -> None:
+    `max_read` bounds how many attestations are read of one list, the newest.
+    """
+
+    def __init__(self, chain: Chain, address: str, *, max_read: int = MAX_READ) -> None:
         self.chain: Final = chain
         self.address: Final = address
+        self._max_read: Final = max_read
 
     @property
     def domain(self) -> Domain:
@@ -94,21 +100,44 @@ class AttestationBook:
         return found
 
     def attestations_of(
-        self, model_id: bytes, *, block: BlockRef | None = None
+        self,
+        model_id: bytes,
+        *,
+        block: BlockRef | None = None,
+        attesters: Collection[str] | None = None,
     ) -> tuple[Attestation, ...]:
         """Return the model's attestations, oldest first; of very many the newest 1,000.
 
-        Attestations whose tag is no text are left out: no policy can name them.
+        With `attesters` given only theirs are read, one attester after the other and the newest
+        1,000 of each: then nobody else can hide them behind many of their own. Attestations whose
+        tag is no text are left out: no policy can name them. Raises `ChainMismatchError` when the
+        endpoint lists an attestation of another model or attester.
         """
-        ids = self.chain.call(self._contract().functions.attestationsOf(model_id), block)
-        found = []
-        for id in ids[-MAX_READ:]:
+        if attesters is None:
+            return tuple(self._read(model_id, None, block))
+        own = sorted({to_checksum_address(attester) for attester in attesters})
+        return tuple(found for by in own for found in self._read(model_id, by, block))
+
+    def _read(
+        self, model_id: bytes, attester: str | None, block: BlockRef | None
+    ) -> Iterator[Attestation]:
+        functions = self._contract().functions
+        listed = (
+            functions.attestationsOf(model_id)
+            if attester is None
+            else functions.attestationsBy(model_id, to_checksum_address(attester))
+        )
+        for id in self.chain.call(listed, block)[-self._max_read :]:
             try:
-                attestation = self.attestation(bytes(id), block=block)
+                found = self.attestation(bytes(id), block=block)
             except RecordError:
                 continue
-            found.append(attestation)
-        return tuple(found)
+            if found.model_id != model_id or attester not in (None, found.attester):
+                raise ChainMismatchError(
+                    f"attestation 0x{id.hex()} is not of the model and attester asked for",
+                    hint="the RPC endpoint or the contract cannot be trusted",
+                )
+            yield found
 
     def _contract(self) -> Contract:
         return self.chain.contract("Attestations", self.address)

@@ -185,6 +185,37 @@ contract AttestationsTest is RegistryWorld {
         assertEq(attestations.attestationsOf(modelId), list(first, second));
     }
 
+    function test_strangers_statements_are_not_among_an_attesters_own() public {
+        bytes32 first = attested();
+        for (uint32 score = 0; score < 40; score++) {
+            vm.prank(other);
+            attestations.attest(modelId, TAG, score, 0, later);
+        }
+        vm.prank(attester);
+        bytes32 second = attestations.attest(modelId, "safety", 10_000, 0, later);
+        assertEq(attestations.attestationsOf(modelId).length, 42);
+        assertEq(attestations.attestationsBy(modelId, attester), list(first, second));
+        assertEq(attestations.attestationsBy(modelId, other).length, 40);
+        assertEq(attestations.attestationsBy(modelId, publisher), none());
+    }
+
+    function test_an_attesters_statements_about_another_model_are_listed_apart() public {
+        bytes32 id = attested();
+        bytes32 another = model("another model");
+        vm.prank(attester);
+        bytes32 elsewhere = attestations.attest(another, TAG, 9000, 0, later);
+        assertEq(attestations.attestationsBy(modelId, attester), list(id));
+        assertEq(attestations.attestationsBy(another, attester), list(elsewhere));
+    }
+
+    function test_a_relayed_statement_is_listed_as_its_attesters_own() public {
+        bytes memory signature = statementSignature(attesterKey, attester, 9000, today);
+        vm.prank(other);
+        bytes32 id = attestations.attestFor(attester, modelId, TAG, 9000, "evidence", today, later, signature);
+        assertEq(attestations.attestationsBy(modelId, attester), list(id));
+        assertEq(attestations.attestationsBy(modelId, other), none());
+    }
+
     function test_revoking_keeps_the_statement_and_its_place() public {
         bytes32 id = attested();
         skip(10);
@@ -195,6 +226,7 @@ contract AttestationsTest is RegistryWorld {
         assertEq(attestations.attestation(id).revokedAt, block.timestamp);
         assertEq(attestations.attestation(id).score, 9000);
         assertEq(attestations.attestationsOf(modelId), list(id));
+        assertEq(attestations.attestationsBy(modelId, attester), list(id));
     }
 
     function testFuzz_only_scores_up_to_a_hundred_percent_are_taken(uint32 score) public {

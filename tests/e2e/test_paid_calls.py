@@ -50,6 +50,16 @@ def test_a_deposit_that_is_declined_pays_nothing(market: Market) -> None:
     assert balance(market.workspace.chain, token, payer) == before
 
 
+def test_an_exact_payment_that_is_declined_pays_nothing(market: Market) -> None:
+    with pytest.raises(PaymentRefusedError, match="declined"):
+        call(
+            market,
+            {"model": CLASSIFIER, "input": "no"},
+            scheme="exact",
+            confirm=lambda amount: False,
+        )
+
+
 def test_a_chat_answer_is_paid_through_a_channel_and_its_receipt_holds(market: Market) -> None:
     asked: list[int] = []
     answer = call(market, ask(), confirm=lambda amount: asked.append(amount) or True)

@@ -249,4 +249,7 @@ def test_events_are_read_back_and_filtered(
     assert [event.values["manifestDigest"] for event in found] == [b"\x01" * 32]
     assert found[0].values["publisher"] == signers[1].address
     assert found == restored.chain.events_in(first, "ModelRegistry", registry.address, "Registered")
-    assert restored.chain.events("ModelRegistry", registry.address, "Revoked") == []
+    revoked = restored.chain.events(
+        "ModelRegistry", registry.address, "Revoked", from_block=first.block
+    )
+    assert revoked == []
