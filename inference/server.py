@@ -8,11 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import uvicorn
-
-from inference.api.app import create_app
 from inference.config import NodeConfig
-from inference.node import Node
 from registry.errors import ConfigError
 from registry.terminal import Terminal
 
@@ -37,6 +33,11 @@ def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: st
     """Open the node and serve until Ctrl-C or a polite kill ends it, calls in flight finished."""
     # uvicorn raises the signal again when it has stopped: asked to end, the command has succeeded.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # torch takes seconds to import, and a port that is taken is told before.
+    import uvicorn
+
+    from inference.api.app import create_app
+    from inference.node import Node
 
     def progress(label: str, _total: int) -> Callable[[int], None]:
         terminal.err.print(f"{label} …", style="dim")

@@ -18,10 +18,10 @@ from registry.terminal import Terminal
 
 def run(folder: Path, port: int, terminal: Terminal) -> None:
     """Start a devnet on the state in `folder` and wait for Ctrl-C or a polite kill."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     kept = folder / ".weightproof"
     kept.mkdir(parents=True, exist_ok=True)
     with _alone(kept), Devnet.start(state=kept / "chain.json", port=port) as net:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         path, deployment = prepare_devnet(Chain(net.rpc_url), folder, net.rpc_url)
         terminal.result(
             {"rpc_url": net.rpc_url, "config": str(path.resolve()), **deployment.to_json()},

@@ -19,6 +19,7 @@ from registry.workspace import Workspace
 
 # What the contract takes; asked before anything is registered, so that nothing is half done.
 _NAME: Final = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
+_ID_BYTES: Final = 32
 # How long a relayer may take to send a name that a publisher signed.
 _RELAY_WINDOW_S: Final = 3600
 
@@ -94,9 +95,12 @@ def _register(order: Order, common: dict[str, Any], advance: Callable[[int], Non
 def _parent(text: str) -> Parent:
     kind, _, digits = text.partition(":")
     try:
-        return Parent(Kind[kind.upper()], bytes.fromhex(digits.removeprefix("0x")))
-    except (ValueError, KeyError, WeightproofError) as error:
-        raise ConfigError(f"{text!r:.90} is not KIND:ID", hint="such as run:0x12…") from error
+        parent = Parent(Kind[kind.upper()], bytes.fromhex(digits.removeprefix("0x")))
+    except (ValueError, KeyError, WeightproofError):
+        parent = None
+    if parent is None or len(parent.id) != _ID_BYTES:
+        raise ConfigError(f"{text!r:.90} is not KIND:ID", hint="such as run:0x and 64 digits")
+    return parent
 
 
 def _set_name(

@@ -24,8 +24,7 @@ from rich.text import Text
 
 from registry.errors import WeightproofError
 
-# Blank lines keep the lines apart where Typer shows them.
-EXIT_CODES: Final = "\n\n".join(
+EXIT_CODES: Final = "\n".join(
     (
         "Exit codes:",
         "0  done",
@@ -45,7 +44,7 @@ _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 
 def examples(*lines: str) -> str:
     """Return the end of a command's help: one line an example."""
-    return "\n\n".join(("Examples:" if len(lines) > 1 else "Example:", *lines))
+    return "\n".join(("Examples:" if len(lines) > 1 else "Example:", *lines))
 
 
 def plain(text: str) -> str:

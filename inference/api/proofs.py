@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
@@ -16,7 +17,7 @@ from inference.receipts import find_receipt
 
 # What JSON carries exactly, and every database holds.
 _MAX_SIZE = 2**53
-_COUNT = Query(ge=0, le=_MAX_SIZE)
+Count = Annotated[int, Query(ge=0, le=_MAX_SIZE)]
 
 
 class NotFoundError(ModelUnknownError):
@@ -51,7 +52,7 @@ def router(node: Node) -> APIRouter:
         return Response(signed.note, media_type="text/plain; charset=utf-8")
 
     @routes.get("/v1/log/entries", response_model=None)
-    async def entries(start: int = _COUNT, end: int = _COUNT) -> Response:
+    async def entries(start: Count, end: Count) -> Response:
         if not start < end:
             raise RequestError(f"start must be below end, at most {MAX_PAGE} at once", param="end")
 
@@ -63,12 +64,12 @@ def router(node: Node) -> APIRouter:
         return await asyncio.to_thread(page)
 
     @routes.get("/v1/log/proof/inclusion", response_model=None)
-    async def inclusion(seq: int = _COUNT, size: int = _COUNT) -> Response:
+    async def inclusion(seq: Count, size: Count) -> Response:
         proof = database.read(lambda tx: log.inclusion_proof(tx, seq, size))
         return _json({"seq": seq, "size": size, "proof": _hex(proof)})
 
     @routes.get("/v1/log/proof/consistency", response_model=None)
-    async def consistency(old: int = _COUNT, new: int = _COUNT) -> Response:
+    async def consistency(old: Count, new: Count) -> Response:
         proof = database.read(lambda tx: log.consistency_proof(tx, old, new))
         return _json({"old": old, "new": new, "proof": _hex(proof)})
 

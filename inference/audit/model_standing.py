@@ -21,9 +21,9 @@ CHECK: Final = 6
 class Terms:
     """What an auditor demands of a model.
 
-    `attesters` None: anybody's attestation counts, of the newest 1,000; `tags` None: any tag. A node may go on selling
-    for `revocation_bound_s` seconds after a revocation: the time its watcher and a call in flight
-    may take.
+    `attesters` None: anybody's attestation counts, of the newest 1,000; `tags` None: any tag. A
+    node may go on selling for `revocation_bound_s` seconds after a revocation: the time its watcher
+    and a call in flight may take.
     """
 
     min_attestations: int = 1

@@ -10,7 +10,8 @@
 `settling` is stored before the transaction is sent, so that no crash can forget that money may
 have moved; what became of it is asked of the token (`authorizationState`), by anybody, any time
 later. An unknown outcome stays unknown until the chain says: the payer is never asked to pay again.
-While it is `settling`, only the call that sends it may move it; a restart makes it unknown.
+While it is `settling`, only the call that sends it may move it; a failed call or a restart makes
+it unknown. An exact payment becomes settled in the transaction that stores its receipt.
 """
 
 from __future__ import annotations
@@ -99,6 +100,12 @@ class AuthorizationBook:
         """Give an authorisation back if nothing was sent for it yet; else leave it as it is."""
         unsent = (_TABLE.c.reservation_id == reservation.id, _TABLE.c.state == "reserved")
         tx.execute(update(_TABLE).where(*unsent).values(state="released"))
+
+    def abandon(self, tx: Connection, reservation: Reservation) -> bool:
+        """Say whether a failed call's money may have moved; if so, leave it to `unsettled`."""
+        mine = _TABLE.c.reservation_id == reservation.id
+        tx.execute(update(_TABLE).where(mine, _TABLE.c.state == "settling").values(state="unknown"))
+        return tx.execute(select(_TABLE.c.state).where(mine)).scalar() == "unknown"
 
     def unsettled(self, tx: Connection) -> list[Unsettled]:
         """Return what the chain must be asked about; not what a call is settling just now."""

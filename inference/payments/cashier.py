@@ -15,8 +15,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from inference.database import Database
-from inference.errors import PaymentRefusedError, UnavailableError
+from inference.errors import NodeError, PaymentRefusedError, UnavailableError
 from inference.payments import books, channel, exact
+from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
 from inference.payments.exact import parse_authorization, verify_authorization
@@ -24,13 +25,19 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.offers import Offers
 from inference.payments.reservation import Reservation
-from inference.payments.secured import Booked, Secured
+from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
 from inference.payments.x402 import PaymentPayload, Requirements, settle_response
+from registry.errors import WeightproofError
 
 # Seconds a signed authorisation stays good: time for a slow generation and a slow block.
 PAYMENT_WINDOW_S: Final = 600
 _ZERO: Final = bytes(32)
+_NOT_SERVED: Final = ("not_served", "nothing was served or charged")
+_PENDING: Final = (
+    "settlement_pending",
+    "nothing was served; whether the payment moved is not known yet, do not pay again",
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,15 @@ class Cashier:
         extra = {"name": token.name, "version": token.version}
         return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))
 
-    async def reserve(self, payment: PaymentPayload, offers: Offers, *, least: int) -> Secured:
+    async def reserve(
+        self, payment: PaymentPayload, offers: Offers, *, least: int, stream: bool = False
+    ) -> Secured:
         """Verify a payment against the offers and secure the call's quote.
 
-        `least` is what the call must cost, in atomic units. Raises `PaymentRefusedError` with the
-        x402 code, `UnavailableError` when the chain is needed and does not answer.
+        `least` is what the call must cost, in atomic units. A `stream` on a channel is charged its
+        quote at once, since its head tells the payer so: `stream_head` makes that head. Raises
+        `PaymentRefusedError` with the x402 code, `UnavailableError` when the chain is needed and
+        does not answer, `DepositedError` when a deposit moved and the call was refused after it.
         """
         offer = offers.match(payment)
         now = int(time.time())
@@ -75,16 +86,17 @@ class Cashier:
             return await self._reserve_exact(payment, offer, now)
         verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
         if isinstance(verified.payment, DepositPayment):
-            return await self._reserve_deposit(verified, offer.amount, least, now)
+            return await self._reserve_deposit(verified, offer.amount, least, stream, now)
         state = None
         if self.database.read(lambda tx: self.ledger.needs_state(tx, verified, now=now)):
             state = await self.mover.channel_state(verified.channel_id, now=now)
-        reservation = await self.database.write(
-            lambda tx: self.ledger.reserve(
-                tx, verified, quote=offer.amount, least=least, state=state, now=now
-            )
+        return Secured(
+            await self._reserve_channel(verified, offer.amount, least, stream, state, now), verified
         )
-        return Secured(reservation, verified)
+
+    def stream_head(self, secured: Secured) -> str:
+        """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
+        return self.response(self._booked(secured, 0, 0, secured.reservation.extra()), {})
 
     async def prepay(self, secured: Secured) -> tuple[Secured, str]:
         """Charge a stream's quote before its head leaves; return the head's PAYMENT-RESPONSE."""
@@ -100,7 +112,7 @@ class Cashier:
         payment = secured.payment
         if not isinstance(payment, exact.VerifiedAuthorization):
             return secured
-        moved = await self.mover.transfer(secured.reservation, payment)
+        moved = await self.mover.transfer(secured.reservation, payment, since=secured.since)
         return replace(secured, moved=moved)
 
     async def give_up(self, secured: Secured) -> None:
@@ -110,16 +122,20 @@ class Cashier:
                 lambda tx: self.authorizations.give_up(tx, secured.reservation)
             )
 
-    def book(self, tx: Connection, secured: Secured, charged: int) -> Booked:
+    def book(self, tx: Connection, secured: Secured, charged: int, *, told: bool = True) -> Booked:
         """End a call's reservation with what it cost, in the caller's transaction.
 
-        A call that failed costs 0: its reservation is released. Raises `PaymentRefusedError` when
-        siblings used up the ceiling they share; the answer must be withheld then.
+        A call that failed costs 0: its reservation is released. `told` is False for a stream that
+        failed before its head was sent: nobody was told of its charge, which is taken back. Raises
+        `PaymentRefusedError` when siblings used up the ceiling they share; the answer must be
+        withheld then.
         """
         reservation = secured.reservation
         if secured.scheme == exact.SCHEME:
-            return self._booked(secured, charged, charged, {})
-        if charged or reservation.purpose == "stream":
+            return self._book_exact(tx, secured, charged)
+        if charged and not told:
+            raise NodeError("a stream that nobody was told of cannot be charged")
+        if charged or (told and reservation.purpose == "stream"):
             extra = self.ledger.commit(tx, reservation, charged).extra()
         else:
             self.ledger.release(tx, reservation)
@@ -137,17 +153,48 @@ class Cashier:
             success=booked.success,
             network=booked.network,
             payer=booked.payer,
-            transaction="0x" + booked.moved.transaction.hex() if booked.moved else "",
+            transaction=booked.moved.text if booked.moved else "",
             amount=booked.moved.amount if booked.moved else None,
-            error=None if booked.success else ("not_served", "nothing was served or charged"),
+            error=None if booked.success else _PENDING if booked.pending else _NOT_SERVED,
             extra=booked.extra,
             extensions=extensions,
         )
 
+    def deposit_response(self, moved: Moved, payer: str) -> str:
+        """Return the PAYMENT-RESPONSE of a deposit whose call was not served."""
+        return settle_response(
+            success=True,
+            network=self.network,
+            payer=payer,
+            transaction=moved.text,
+            amount=moved.amount,
+            extra={"chargedAmount": "0"},
+        )
+
+    async def _reserve_channel(
+        self,
+        verified: VerifiedPayment,
+        quote: int,
+        least: int,
+        stream: bool,
+        state: OnchainChannel | None,
+        now: int,
+    ) -> Reservation:
+        def reserve(tx: Connection) -> Reservation:
+            # In one transaction: a stream that does not fit is refused before any work, with the
+            # correction its client recovers from.
+            reservation = self.ledger.reserve(
+                tx, verified, quote=quote, least=quote if stream else least, state=state, now=now
+            )
+            return self.ledger.prepay(tx, reservation) if stream else reservation
+
+        return await self.database.write(reserve)
+
     async def _reserve_deposit(
-        self, verified: VerifiedPayment, quote: int, least: int, now: int
+        self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
     ) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
+        least = quote if stream else least
         before = await self.mover.channel_state(verified.channel_id, now=now)
         await self.database.write(
             lambda tx: self.ledger.check_deposit(
@@ -155,12 +202,13 @@ class Cashier:
             )
         )
         moved = await self.mover.deposit(verified, now=now)
-        after = await self.mover.channel_state(verified.channel_id, now=now)
-        reservation = await self.database.write(
-            lambda tx: self.ledger.reserve(
-                tx, verified, quote=quote, least=least, state=after, now=now
-            )
-        )
+        try:
+            after = await self.mover.channel_state(verified.channel_id, now=now)
+            reservation = await self._reserve_channel(verified, quote, least, stream, after, now)
+        except WeightproofError as error:
+            if moved is None:
+                raise
+            raise DepositedError(error, moved, verified.payment.config.payer) from error
         return Secured(reservation, verified, moved)
 
     async def _reserve_exact(
@@ -178,14 +226,26 @@ class Cashier:
         )
         secured = Secured(reservation, verified)
         try:
-            await self.mover.check(verified)
+            return replace(secured, since=await self.mover.check(verified))
         except (PaymentRefusedError, UnavailableError):
             await self.give_up(secured)
             raise
-        return secured
+
+    def _book_exact(self, tx: Connection, secured: Secured, charged: int) -> Booked:
+        """Settle the authorisation with the receipt, so that a crash leaves both or neither."""
+        if secured.moved is None or charged != secured.reservation.amount:
+            pending = self.authorizations.abandon(tx, secured.reservation)
+            return replace(self._booked(secured, charged, charged, {}, False), pending=pending)
+        self.authorizations.settled(tx, secured.reservation, secured.moved.transaction)
+        return self._booked(secured, charged, charged, {})
 
     def _booked(
-        self, secured: Secured, charged: int, cumulative: int, extra: Mapping[str, object]
+        self,
+        secured: Secured,
+        charged: int,
+        cumulative: int,
+        extra: Mapping[str, object],
+        success: bool = True,
     ) -> Booked:
         reservation: Reservation = secured.reservation
         return Booked(
@@ -201,8 +261,8 @@ class Cashier:
             cumulative=cumulative,
             moved=secured.moved,
             extra=extra,
-            # A failed `exact` payment moved nothing; a channel's client books its charge of 0.
-            success=bool(charged) or secured.scheme != exact.SCHEME,
+            # A channel's client books also a failed call, with its charge of 0.
+            success=success,
         )
 
 

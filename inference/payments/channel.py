@@ -94,11 +94,6 @@ class ChannelConfig:
             "salt": f"0x{self.salt.hex()}",
         }
 
-    @property
-    def signer(self) -> str:
-        """Who signs its vouchers."""
-        return self.payer if self.payer_authorizer == NOBODY else self.payer_authorizer
-
 
 @lru_cache(maxsize=4096)
 def channel_id(config: ChannelConfig, domain: bytes) -> bytes:

@@ -21,11 +21,22 @@ from inference.payments.channels_contract import ChannelsContract
 from inference.payments.exact import VerifiedAuthorization
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Moved
-from inference.payments.token_contract import TokenContract
+from inference.payments.token_contract import NONCE_USED, TokenContract
 from inference.payments.verification import Terms, VerifiedPayment
 from registry.chain.block import TxReceipt
 from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
 from registry.signing.signer import Signer
+
+
+class SettlementPendingError(UnavailableError):
+    """A payment was sent and nobody knows its outcome yet; it is never asked for again."""
+
+    code = "settlement_pending"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the payment was sent and its outcome is not known yet", hint="do not pay again"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,19 +75,46 @@ class Mover:
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error
 
         receipt = await self._settle(reservation, send)
+        await self.database.write(
+            lambda tx: self.authorizations.settled(tx, reservation, receipt.hash)
+        )
         return Moved(receipt.hash, deposit.amount)
 
-    async def check(self, verified: VerifiedAuthorization) -> None:
-        """Refuse before any work what the token would refuse after it."""
-        with _reading():
-            await asyncio.to_thread(self.token.check, verified.authorization)
+    async def check(self, verified: VerifiedAuthorization) -> int:
+        """Refuse before any work what the token would refuse after it.
 
-    async def transfer(self, reservation: Reservation, verified: VerifiedAuthorization) -> Moved:
-        """Move the money of an `exact` payment. Raises `PaymentRefusedError` when it cannot be."""
+        Returns a block at which the authorisation was still unused.
+        """
+        with _reading():
+            return await asyncio.to_thread(self.token.check, verified.authorization)
+
+    async def transfer(
+        self, reservation: Reservation, verified: VerifiedAuthorization, *, since: int
+    ) -> Moved:
+        """Move the money of an `exact` payment, unless somebody else sent its transfer already.
+
+        `since` is a block at which it was unused. The authorisation stays `settling`: who stores
+        the receipt settles it in the same transaction. Raises `PaymentRefusedError` when it cannot
+        be moved, `SettlementPendingError` when nobody knows whether it was.
+        """
         authorization = verified.authorization
-        receipt = await self._settle(
-            reservation, lambda: self.token.transfer(self.signer, authorization)
-        )
+
+        def send() -> TxReceipt:
+            try:
+                return self.token.transfer(self.signer, authorization)
+            except PaymentRefusedError as refusal:
+                if refusal.code != NONCE_USED:
+                    raise
+            # Anybody may send an authorised transfer: the payer, or who watched ours being sent.
+            try:
+                found = self.token.paid_by(authorization, from_block=since)
+            except ChainError as error:
+                raise SettlementPendingError() from error
+            if found is None:
+                raise SettlementPendingError()
+            return found
+
+        receipt = await self._settle(reservation, send)
         return Moved(receipt.hash, authorization.value)
 
     async def _settle(
@@ -91,16 +129,16 @@ class Mover:
         except TransactionUnknownError as error:
             tx_hash = error.tx_hash
             await write(lambda tx: book.unknown(tx, reservation, tx_hash))
-            raise UnavailableError(
-                "the payment was sent and its outcome is not known yet", hint="do not pay again"
-            ) from error
+            raise SettlementPendingError() from error
+        except SettlementPendingError:
+            await write(lambda tx: book.unknown(tx, reservation, None))
+            raise
         except PaymentRefusedError:
             await write(lambda tx: book.release(tx, reservation))
             raise
         except ChainError as error:
             await write(lambda tx: book.release(tx, reservation))
             raise UnavailableError("the chain does not answer; nothing was charged") from error
-        await write(lambda tx: book.settled(tx, reservation, receipt.hash))
         return receipt
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from inference.errors import NodeError, UnavailableError
 from inference.payments.exact import VerifiedAuthorization
 from inference.payments.reservation import Reservation
 from inference.payments.verification import VerifiedPayment
+from registry.errors import WeightproofError
 
 _ZERO: Final = bytes(32)
 
@@ -20,14 +22,39 @@ class Moved:
     transaction: bytes
     amount: int
 
+    @property
+    def text(self) -> str:
+        """The transaction hash as 0x… text."""
+        return f"0x{self.transaction.hex()}"
+
+
+class DepositedError(NodeError):
+    """A deposit moved, and its call was refused after it: the payer must learn of its deposit.
+
+    Never a 402, which would have the payer deposit again. `payer` is whose channel it is in.
+    """
+
+    def __init__(self, cause: WeightproofError, moved: Moved, payer: str) -> None:
+        super().__init__(
+            f"the deposit is in the channel, but the call was not served: {cause.message}"
+        )
+        self.status = 503 if isinstance(cause, UnavailableError) else 500
+        self.code = cause.code if isinstance(cause, NodeError) else self.code
+        self.moved = moved
+        self.payer = payer
+
 
 @dataclass(frozen=True)
 class Secured:
-    """A call that is paid for, up to its quote. `payment` is what was verified."""
+    """A call that is paid for, up to its quote. `payment` is what was verified.
+
+    `since` is a block at which an `exact` authorisation was still unused.
+    """
 
     reservation: Reservation
     payment: VerifiedPayment | VerifiedAuthorization
     moved: Moved | None = None
+    since: int = 0
 
     @property
     def scheme(self) -> str:
@@ -40,6 +67,7 @@ class Booked:
     """What a finished call became in the books; amounts in atomic units, names 32 bytes.
 
     `cumulative` is what all finished calls of the channel cost together, this one included.
+    `pending`: the call failed, and whether its `exact` payment moved is not known yet.
     """
 
     scheme: str
@@ -55,6 +83,7 @@ class Booked:
     moved: Moved | None
     extra: Mapping[str, object]
     success: bool
+    pending: bool = False
 
     @property
     def transaction(self) -> bytes:

@@ -8,6 +8,7 @@ from inference.errors import PaymentRefusedError
 from inference.payments.eip3009 import Authorization, Token
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
+from registry.chain.event import Event
 from registry.errors import TransactionFailedError
 from registry.signing.signer import Signer
 
@@ -18,6 +19,7 @@ _TRANSFER: Final = (
     "uint8,bytes32,bytes32)"
 )
 _EXACT: Final = "invalid_exact_evm_"
+NONCE_USED: Final = _EXACT + "nonce_already_used"
 
 
 class TokenContract:
@@ -49,20 +51,36 @@ class TokenContract:
         Unlike `is_used` it tells a payment from a cancellation, and names the transaction
         whoever sent it. `from_block` bounds the search.
         """
-        events = self._chain.events(
-            NAME,
-            self.address,
-            "AuthorizationUsed",
-            where={"authorizer": payer, "nonce": nonce},
-            from_block=from_block,
-        )
-        return events[0].tx_hash if events else None
+        used = self._used(payer, nonce, from_block)
+        return used.tx_hash if used else None
 
-    def check(self, authorization: Authorization) -> None:
-        """Try a transfer without sending it. Raises `PaymentRefusedError` with x402's code."""
+    def paid_by(self, authorization: Authorization, *, from_block: int) -> TxReceipt | None:
+        """Return the transaction that made an authorised transfer, whoever sent it.
+
+        None while none is seen that used the authorisation. Raises `PaymentRefusedError` when it
+        was used for another transfer.
+        """
+        used = self._used(authorization.payer, authorization.nonce, from_block)
+        receipt = self._chain.receipt(used.tx_hash) if used else None
+        if used is None or receipt is None:
+            return None
+        # Only the log right after counts. One transaction may use several authorisations, and no
+        # transfer in it may pay for two of them.
+        events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
+        if any(e.index == used.index + 1 and _pays(e, authorization) for e in events):
+            return receipt
+        raise PaymentRefusedError(NONCE_USED, f"{receipt.text} used it for another transfer")
+
+    def check(self, authorization: Authorization) -> int:
+        """Try a transfer without sending it; return a block at which it was not made yet.
+
+        Raises `PaymentRefusedError` with x402's code.
+        """
         try:
+            before = self._chain.head().number
             function = self._chain.contract(NAME, self.address).get_function_by_signature(_TRANSFER)
             self._chain.call(function(*_arguments(authorization)))
+            return before
         except TransactionFailedError as error:
             raise self._why(authorization, error) from error
 
@@ -76,19 +94,26 @@ class TokenContract:
             receipt = self._chain.send(signer, function(*_arguments(authorization)))
         except TransactionFailedError as error:
             raise self._why(authorization, error) from error
-        moved = {"from": authorization.payer, "to": authorization.to, "value": authorization.value}
         events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
-        if not any(dict(event.values) == moved for event in events):
+        if not any(_pays(event, authorization) for event in events):
             raise PaymentRefusedError(
                 _EXACT + "transfer_event_mismatch", f"{receipt.text} did not move the payment"
             )
         return receipt
 
+    def _used(self, payer: str, nonce: bytes, from_block: int) -> Event | None:
+        events = self._chain.events(
+            NAME,
+            self.address,
+            "AuthorizationUsed",
+            where={"authorizer": payer, "nonce": nonce},
+            from_block=from_block,
+        )
+        return events[0] if events else None
+
     def _why(self, authorization: Authorization, error: TransactionFailedError) -> Exception:
         if self.is_used(authorization.payer, authorization.nonce):
-            return PaymentRefusedError(
-                _EXACT + "nonce_already_used", "this authorisation was used before"
-            )
+            return PaymentRefusedError(NONCE_USED, "this authorisation was used before")
         balance = self.balance_of(authorization.payer)
         if balance < authorization.value:
             return PaymentRefusedError(
@@ -96,6 +121,11 @@ class TokenContract:
                 f"{authorization.payer} has {balance}, the payment is {authorization.value}",
             )
         return PaymentRefusedError(_EXACT + "transaction_simulation_failed", error.message)
+
+
+def _pays(transfer: Event, authorization: Authorization) -> bool:
+    paid = {"from": authorization.payer, "to": authorization.to, "value": authorization.value}
+    return dict(transfer.values) == paid
 
 
 def _arguments(authorization: Authorization) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """The checks of a channel payment that need nothing but the payment, the terms and the clock.
 
-1 config as offered · 2 channel id is the config's · 3 voucher signed by the payer ·
+1 config as offered · 2 channel id is the config's · 3 voucher signed by the payer's authorizer ·
 4 for a deposit: large enough, in time, signed by the payer.
 
 What depends on earlier calls (the cumulative amount, the balance) is decided in `ledger`, inside
@@ -18,6 +18,7 @@ from inference.payments import channel
 from inference.payments.channel import (
     MAX_WITHDRAW_DELAY_S,
     MIN_WITHDRAW_DELAY_S,
+    NOBODY,
     BatchPayment,
     ChannelConfig,
     DepositPayment,
@@ -110,6 +111,10 @@ def _check_config(config: ChannelConfig, terms: Terms) -> None:
         raise refuse("withdraw_delay_out_of_range", f"{config.withdraw_delay} seconds")
     if config.withdraw_delay != terms.withdraw_delay:
         raise refuse("withdraw_delay_mismatch", f"{config.withdraw_delay} seconds")
+    if config.payer_authorizer == NOBODY:
+        # The contract would ask the payer's account, which may become another contract at any time
+        # (EIP-7702) and disown every voucher. The signature of a key named here holds for ever.
+        raise refuse("voucher_signature", "the channel must name a payerAuthorizer")
 
 
 def _check_voucher(config: ChannelConfig, voucher: Voucher, terms: Terms) -> None:
@@ -117,7 +122,7 @@ def _check_voucher(config: ChannelConfig, voucher: Voucher, terms: Terms) -> Non
         signed_by = recover(voucher.digest(terms.domain), voucher.signature)
     except SignatureError as error:
         raise refuse("voucher_signature", error.message) from error
-    if signed_by != config.signer:
+    if signed_by != config.payer_authorizer:
         raise refuse("voucher_signature", f"the voucher is signed by {signed_by}")
 
 

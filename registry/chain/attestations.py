@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from eth_utils.address import to_checksum_address
+from eth_utils.address import is_address, to_checksum_address
 from web3.contract import Contract
 
 from registry.attestation import NO_EVIDENCE, Attestation, decode_tag, encode_tag
 from registry.chain.block import BlockRef, TxReceipt
 from registry.chain.connection import Chain
-from registry.errors import ChainMismatchError, RecordError, RecordUnknownError
+from registry.errors import ChainMismatchError, ConfigError, RecordError, RecordUnknownError
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 
@@ -110,11 +110,15 @@ class AttestationBook:
 
         With `attesters` given only theirs are read, one attester after the other and the newest
         1,000 of each: then nobody else can hide them behind many of their own. Attestations whose
-        tag is no text are left out: no policy can name them. Raises `ChainMismatchError` when the
-        endpoint lists an attestation of another model or attester.
+        tag is no text are left out: no policy can name them. Raises `ConfigError` for an attester
+        that is no address, and `ChainMismatchError` when an attestation of another model or
+        attester is listed.
         """
         if attesters is None:
             return tuple(self._read(model_id, None, block))
+        for attester in attesters:
+            if not is_address(attester):
+                raise ConfigError(f"{attester!r:.60} is not the address of an attester")
         own = sorted({to_checksum_address(attester) for attester in attesters})
         return tuple(found for by in own for found in self._read(model_id, by, block))
 

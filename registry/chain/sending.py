@@ -29,7 +29,7 @@ _POLL_MOST_S: Final = 0.5
 # A key may be used by another process too: a nonce it took is fetched again this often.
 _NONCE_TRIES: Final = 5
 _NONCE_TAKEN: Final = ("nonce too low", "replacement transaction underpriced")
-# How clients say that these very bytes are in their pool (geth and Reth, Nethermind, Anvil, Erigon).
+# How clients say that these very bytes are in their pool: geth, Nethermind, Anvil, Erigon.
 _POOLED: Final = ("already known", "alreadyknown", "already imported", "existing tx with same hash")
 # What clients say of a transaction that they checked and did not take. "Underpriced" and a full
 # pool are not among them: some clients keep such a transaction, or another node behind the same
@@ -152,12 +152,13 @@ class Outbox:
         # An endpoint that sends twice is told by its second node that the first has the nonce.
         try:
             with edge(self._host, doing):
-                self._web3.eth.get_transaction(tx_hash)  # type: ignore[arg-type]  # bytes are as good as HexBytes
-        except TransactionNotFound:
-            return False
+                try:
+                    self._web3.eth.get_transaction(tx_hash)  # type: ignore[arg-type]  # bytes are as good as HexBytes
+                except TransactionNotFound:
+                    return False
+                return True
         except ChainError as error:
             raise _unknown(doing, tx_hash) from error
-        return True
 
     def _wait(self, tx_hash: bytes, call: Any, doing: str) -> TxReceipt:
         deadline = time.monotonic() + self._receipt_timeout_s

@@ -30,6 +30,7 @@ from inference.auditor import Questions, audit
 from inference.errors import RequestError, UnavailableError
 from inference.receipt_format import BlockFacts, Receipt, RuntimeFacts
 from inference.receipts import SignedReceipt, issue, receipt_domain
+from registry.chain.attestations import AttestationBook
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from tests.inference.audited_node import ATTESTER, FUNDER, AuditedNode, Model, World
@@ -341,6 +342,24 @@ def test_attestations_that_the_auditor_does_not_trust_do_not_count(
     node: AuditedNode, terms: Terms
 ) -> None:
     assert "attesters vouched" in finding(node.audit(Questions(terms)), 6).detail
+
+
+def test_many_attestations_of_strangers_do_not_hide_the_auditors_own(
+    world: World, node: AuditedNode
+) -> None:
+    node.model = world.register(secrets.token_bytes(32))
+    until = world.chain.head().timestamp + 10**6
+    for score in range(30):
+        world.book.attest(FUNDER, node.model.model_id, "integrity", score, until)
+    node.model = replace(node.model, block=world.chain.head())
+    node.sell()
+    reader = AttestationBook(world.chain, world.deployment.attestations, max_read=10)
+    view = replace(world.view(), book=reader)
+    trusting = Questions(Terms(attesters=frozenset({ATTESTER.address})))
+    with TestClient(node.app(), base_url="http://node.test") as client:
+        assert audit(node.target, LogReader(client), view, trusting).ok
+    found = view.attestations(node.model.model_id, world.chain.head(), None)
+    assert ATTESTER.address not in {attestation.attester for attestation in found}
 
 
 def test_a_refusal_may_name_a_model_that_is_not_for_sale(node: AuditedNode) -> None:

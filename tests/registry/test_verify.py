@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from registry import verify
 from registry.attestation import Attestation
+from registry.chain.attestations import AttestationBook
 from registry.chain.block import Block, BlockRef
 from registry.errors import (
     BlockMissingError,
@@ -26,6 +28,7 @@ from registry.ipfs.cid import RAW
 from registry.manifest import ModelManifest, Parent
 from registry.record import Kind, Record, record_id
 from registry.register import register_model
+from registry.signing.signer import Signer
 from registry.verify import VerifiedModel, check_standing
 from tests.registry.conftest import DAY_S, World, forget
 from tests.registry.model_folders import write_model
@@ -169,6 +172,29 @@ def test_attestations_of_strangers_do_not_count(world: World, signers: list[obje
         world.verify(policy=policy)
 
 
+def test_many_attestations_of_strangers_do_not_stop_a_model(
+    world: World, signers: list[Signer]
+) -> None:
+    until = world.head().timestamp + DAY_S
+    for score in range(30):
+        world.book.attest(signers[5], world.model.id, "integrity", score, until)
+    reader = AttestationBook(world.book.chain, world.book.address, max_read=10)
+    assert world.attester.address not in {
+        found.attester for found in reader.attestations_of(world.model.id)
+    }
+    with world.verify(attestations=reader) as verified:
+        assert [found.attester for found in verified.attestations] == [world.attester.address]
+        block = world.head()
+        check_standing(
+            verified,
+            registry=world.registry,
+            attestations=reader,
+            policy=world.policy,
+            block=block,
+            now=block.timestamp,
+        )
+
+
 def test_one_attester_counts_once(world: World) -> None:
     world.book.attest(
         world.attester, world.model.id, "safety", 10_000, world.head().timestamp + DAY_S
@@ -202,9 +228,13 @@ def test_a_revoked_attestation_does_not_count(world: World) -> None:
 def test_attestations_of_another_model_do_not_count(world: World) -> None:
     class Confused:
         def attestations_of(
-            self, model_id: bytes, *, block: BlockRef | None = None
+            self,
+            model_id: bytes,
+            *,
+            block: BlockRef | None = None,
+            attesters: Collection[str] | None = None,
         ) -> tuple[Attestation, ...]:
-            found = world.book.attestations_of(model_id, block=block)
+            found = world.book.attestations_of(model_id, block=block, attesters=attesters)
             return tuple(dataclasses.replace(a, model_id=b"\x01" * 32) for a in found)
 
     with pytest.raises(PolicyError, match="0 known attesters"):

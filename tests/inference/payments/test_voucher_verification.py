@@ -105,6 +105,19 @@ def test_a_voucher_for_another_chain_is_refused() -> None:
     assert refusal(Payer(elsewhere).payload("voucher", 100)) == "channel_id_mismatch"
 
 
+def test_a_channel_without_a_payer_authorizer_is_refused() -> None:
+    nobody = replace(Payer().config, payer_authorizer="0x" + "00" * 20)
+
+    class Plain(Payer):
+        config = nobody  # type: ignore[assignment]  # a fixed config in place of the property
+
+    deposit = Plain().deposit_json(500)
+    for kind, more in (("voucher", {}), ("deposit", {"deposit": deposit}), ("refund", {})):
+        with pytest.raises(PaymentRefusedError, match="must name a payerAuthorizer") as caught:
+            Plain().verified(Plain().payload(kind, 5, **more))
+        assert caught.value.code == PREFIX + "voucher_signature"
+
+
 def test_the_payers_own_signature_does_not_replace_its_authorizers() -> None:
     payload = Payer().payload("voucher", 100)
     payload["channelConfig"]["payerAuthorizer"] = Signer.random().address
@@ -195,16 +208,6 @@ def test_addresses_are_read_however_they_are_capitalised() -> None:
     assert verify_payment(parse_batch_payload(payload), TERMS, now=NOW).payment.config == (
         Payer().config
     )
-
-
-def test_a_payer_that_names_no_authorizer_signs_itself() -> None:
-    payer = Payer()
-    nobody = replace(payer.config, payer_authorizer="0x" + "00" * 20)
-
-    class Plain(Payer):
-        config = nobody  # type: ignore[assignment]  # a fixed config in place of the property
-
-    assert Plain().pays(5).payment.config.signer == payer.key.address
 
 
 def test_a_voucher_is_checked_in_a_fraction_of_a_millisecond() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,3 +52,18 @@ def body(data: bytes, *, status: int = 200, **headers: str) -> Answer:
 def result(value: object) -> Answer:
     """Answer every question with the same JSON-RPC result."""
     return body(json.dumps({"jsonrpc": "2.0", "id": 1, "result": value}).encode())
+
+
+def error(message: str, code: int = -32000) -> Answer:
+    """Answer every question with the same JSON-RPC error."""
+    refusal = {"code": code, "message": message}
+    return body(json.dumps({"jsonrpc": "2.0", "id": 1, "error": refusal}).encode())
+
+
+def pass_on(rpc_url: str, question: dict[str, object]) -> bytes:
+    """Ask the endpoint behind, and return its answer's bytes."""
+    request = urllib.request.Request(
+        rpc_url, json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bytes(answer.read())

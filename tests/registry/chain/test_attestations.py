@@ -7,7 +7,7 @@ from registry.chain.attestations import AttestationBook
 from registry.chain.deploy import Deployment
 from registry.chain.devnet import Devnet
 from registry.chain.model_registry import ModelRegistry
-from registry.errors import RecordError, RecordUnknownError, TransactionFailedError
+from registry.errors import ConfigError, RecordError, RecordUnknownError, TransactionFailedError
 from registry.record import Kind, record_id
 from registry.signing.signer import Signer
 
@@ -57,6 +57,52 @@ def test_a_relayed_attestation_that_was_changed_is_refused(
     with pytest.raises(TransactionFailedError) as caught:
         book.attest_for(signers[2], better, book.sign(signers[3], true))
     assert caught.value.error == "InvalidSignature"
+
+
+def test_an_attester_that_is_no_address_is_refused(book: AttestationBook, model_id: bytes) -> None:
+    with pytest.raises(ConfigError, match="'somebody' is not the address of an attester"):
+        book.attestations_of(model_id, attesters=["somebody"])
+
+
+def test_many_attestations_of_strangers_do_not_hide_a_trusted_one(
+    book: AttestationBook, model_id: bytes, signers: list[Signer]
+) -> None:
+    reader = AttestationBook(book.chain, book.address, max_read=10)
+    until = book.chain.head().timestamp + DAY_S
+    trusted = signers[3]
+    book.attest(trusted, model_id, "integrity", 10_000, until)
+    for score in range(30):
+        book.attest(signers[5], model_id, "integrity", score, until)
+    assert {found.attester for found in reader.attestations_of(model_id)} == {signers[5].address}
+    (found,) = reader.attestations_of(model_id, attesters={trusted.address})
+    assert (found.attester, found.score) == (trusted.address, 10_000)
+
+
+def test_an_attester_with_very_many_attestations_is_read_from_its_newest(
+    book: AttestationBook, model_id: bytes, signers: list[Signer]
+) -> None:
+    reader = AttestationBook(book.chain, book.address, max_read=3)
+    until = book.chain.head().timestamp + DAY_S
+    for score in range(5):
+        book.attest(signers[3], model_id, "integrity", score, until)
+        book.attest(signers[4], model_id, "safety", score, until)
+    both = [signers[3].address, signers[4].address]
+    found = reader.attestations_of(model_id, attesters=both)
+    assert [(one.attester, one.score) for one in found] == [
+        (attester, score) for attester in sorted(both) for score in (2, 3, 4)
+    ]
+
+
+def test_nobody_trusted_means_nothing_read(
+    book: AttestationBook, model_id: bytes, signers: list[Signer]
+) -> None:
+    until = book.chain.head().timestamp + DAY_S
+    receipt = book.attest(signers[3], model_id, "integrity", 10_000, until)
+    assert book.attestations_of(model_id, attesters=()) == ()
+    mine = [signers[3].address.lower(), signers[3].address]
+    assert len(book.attestations_of(model_id, attesters=mine)) == 1
+    before = book.chain.block_at(receipt.block - 1)
+    assert book.attestations_of(model_id, attesters=mine, block=before) == ()
 
 
 def test_an_attestation_that_does_not_exist_is_refused(book: AttestationBook) -> None:

@@ -1,0 +1,266 @@
+"""The moments of money in a call, on a real chain: refusals, races and outcomes nobody saw."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inference.database import Database
+from inference.errors import CorrectivePaymentError, NodeError, PaymentRefusedError
+from inference.payments.eip3009 import Authorization
+from inference.payments.ledger import ChannelLedger
+from inference.payments.mover import SettlementPendingError
+from inference.payments.reservation import Reservation
+from inference.payments.secured import DepositedError
+from inference.payments.token_contract import TokenContract
+from inference.payments.x402 import decode_header
+from inference.refund import refund
+from registry.chain.block import TxReceipt
+from registry.chain.deploy import Deployment
+from registry.chain.devnet import Devnet
+from registry.signing.signer import Signer
+from tests.inference.payments.payer import RECEIVER, Payer
+from tests.inference.payments.shop import NOWHERE, URL, Shop, deposit, exactly, pay
+
+MISMATCH = "invalid_batch_settlement_evm_cumulative_amount_mismatch"
+USED = "invalid_exact_evm_nonce_already_used"
+STRANGER = Signer.anvil(2, chain_id=31337)
+
+
+@pytest.fixture
+def shop(devnet: Devnet, deployment: Deployment, database: Database) -> Shop:
+    return Shop(devnet.chain, deployment, database)
+
+
+def authorize(payer: Payer, value: int = 700, **more: Any) -> Authorization:
+    return payer.authorize(value=value, valid_before=int(time.time()) + 300, **more)
+
+
+class Blind(TokenContract):
+    """Cannot be asked who used an authorisation."""
+
+    def paid_by(self, authorization: Authorization, *, from_block: int) -> TxReceipt | None:
+        return TokenContract(NOWHERE, self.address).paid_by(authorization, from_block=from_block)
+
+
+def test_of_two_streams_under_one_charge_the_second_is_corrected_before_any_work(
+    shop: Shop,
+) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        first = await shop.reserve(deposit(payer, 100, 1_000), 100, stream=True)
+        with pytest.raises(CorrectivePaymentError) as caught:
+            await shop.reserve(payer.payload("voucher", 100), 100, stream=True)
+        assert caught.value.code == MISMATCH
+        assert caught.value.extra["channelState"]["chargedCumulativeAmount"] == "100"
+        assert caught.value.extra["voucherState"]["signedMaxClaimable"] == "100"
+        second = await shop.reserve(payer.payload("voucher", 200), 100, stream=True)
+        for secured, charged in ((first, "100"), (second, "200")):
+            head = decode_header(shop.cashier.stream_head(secured))
+            assert head["extra"]["chargedAmount"] == "100"
+            assert head["extra"]["channelState"]["chargedCumulativeAmount"] == charged
+        assert (await shop.book(first, 40)).charged == 40
+        assert (await shop.book(second, 60)).cumulative == 100
+
+    asyncio.run(go())
+
+
+def test_a_refused_stream_leaves_nothing_behind(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        first = await shop.reserve(deposit(payer, 100, 1_000), 100, least=60)
+        with pytest.raises(PaymentRefusedError):
+            await shop.reserve(payer.payload("voucher", 100), 100, least=10, stream=True)
+        assert shop.answer(await shop.book(first, 80))["extra"]["chargedAmount"] == "80"
+        account = shop.database.read(
+            lambda tx: shop.cashier.ledger.account(tx, first.reservation.channel_id)
+        )
+        assert account is not None
+        assert (account.charged, account.credit) == (80, 0)
+
+    asyncio.run(go())
+
+
+def test_a_call_has_no_stream_head(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        secured = await shop.reserve(deposit(payer, 100, 1_000), 100)
+        with pytest.raises(NodeError):
+            shop.cashier.stream_head(secured)
+
+    asyncio.run(go())
+
+
+def test_a_stream_that_fails_before_its_head_gives_the_whole_quote_back(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        secured = await shop.reserve(deposit(payer, 100, 1_000), 100, stream=True)
+        with pytest.raises(NodeError):
+            await shop.book(secured, 1, told=False)
+        answer = shop.answer(await shop.book(secured, 0, told=False))
+        assert answer["extra"]["chargedAmount"] == "0"
+        assert answer["extra"]["channelState"]["chargedCumulativeAmount"] == "0"
+        assert answer["transaction"].startswith("0x")
+        again = await shop.reserve(payer.payload("voucher", 100), 100, stream=True)
+        answer = shop.answer(await shop.book(again, 0))  # its head was sent
+        assert answer["extra"]["channelState"]["chargedCumulativeAmount"] == "100"
+
+    asyncio.run(go())
+
+
+def test_an_authorization_used_for_another_transfer_is_refused(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700)
+        shop.token.transfer(STRANGER, authorize(payer, to=payer.key.address, nonce=payment.nonce))
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.cashier.collect(secured)
+        assert caught.value.code == USED
+        answer = shop.answer(await shop.book(secured, 0))
+        assert (answer["success"], answer["errorReason"]) == (False, "not_served")
+
+    asyncio.run(go())
+
+
+def test_a_transfer_that_somebody_else_sent_first_is_the_payment(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700)
+        before = shop.token.balance_of(RECEIVER)
+        receipt = shop.token.transfer(STRANGER, payment)
+        collected = await shop.cashier.collect(secured)
+        assert shop.token.balance_of(RECEIVER) == before + 700
+        answer = shop.answer(await shop.book(collected, 700))
+        assert (answer["success"], answer["transaction"]) == (True, receipt.text)
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.reserve(exactly(payment), 700)
+        assert caught.value.code == USED
+
+    asyncio.run(go())
+
+
+def test_an_outcome_that_cannot_be_read_is_pending_and_settled_later(shop: Shop) -> None:
+    payer = shop.payer()
+    blind = Blind(shop.chain, shop.token.address)
+
+    async def go() -> None:
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700)
+        shop.token.transfer(STRANGER, payment)
+        cashier = replace(shop.cashier, mover=replace(shop.mover, token=blind))
+        with pytest.raises(SettlementPendingError) as caught:
+            await cashier.collect(secured)
+        assert (caught.value.code, caught.value.status) == ("settlement_pending", 503)
+        answer = shop.answer(await shop.book(secured, 0))
+        assert (answer["success"], answer["errorReason"]) == (False, "settlement_pending")
+        assert "charged" not in answer["errorMessage"]
+
+    asyncio.run(go())
+    shop.settlement.resolve()
+    assert shop.database.read(shop.cashier.authorizations.unsettled) == []
+    assert shop.entries()[-1]["incident"] == "paid without an answer"
+
+
+def test_a_payment_that_was_collected_but_not_booked_is_found_again(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        secured = await shop.reserve(exactly(authorize(payer)), 700)
+        collected = await shop.cashier.collect(secured)
+
+        def crash(tx: Any) -> None:
+            shop.cashier.book(tx, collected, 700)
+            raise NodeError("the node stopped before COMMIT")
+
+        with pytest.raises(NodeError, match="stopped"):
+            await shop.database.write(crash)
+        answer = shop.answer(await shop.book(secured, 0))
+        assert answer["errorReason"] == "settlement_pending"
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.reserve(exactly(secured.payment.authorization), 700)  # type: ignore[union-attr]  # an exact payment
+        assert caught.value.code == "settlement_pending"
+
+    asyncio.run(go())
+    shop.settlement.resolve()
+    assert shop.entries()[-1]["incident"] == "paid without an answer"
+
+
+class Full(ChannelLedger):
+    """Loses the place that its check before a deposit still found."""
+
+    def reserve(self, *arguments: Any, **more: Any) -> Reservation:
+        return ChannelLedger(in_flight=0).reserve(*arguments, **more)
+
+
+@pytest.mark.parametrize(
+    ("reads", "ledger", "status", "why"),
+    [(1, ChannelLedger(), 503, "does not answer"), (2, Full(), 500, "in flight")],
+)
+def test_a_payer_learns_of_its_deposit_when_the_call_is_refused_after_it(
+    shop: Shop, reads: int, ledger: ChannelLedger, status: int, why: str
+) -> None:
+    payer = shop.payer()
+    sold, shop.cashier = shop.cashier, replace(shop.cashier, ledger=ledger)
+
+    async def go() -> None:
+        shop.channels.reads = reads
+        with pytest.raises(DepositedError, match=why) as caught:
+            await shop.reserve(deposit(payer, 100, 1_000), 100)
+        error = caught.value
+        assert (error.status, error.payer) == (status, payer.key.address)
+        answer = decode_header(sold.deposit_response(error.moved, error.payer))
+        assert (answer["success"], answer["amount"]) == (True, "1000")
+        assert answer["transaction"] == error.moved.text
+        assert answer["extra"] == {"chargedAmount": "0"}
+        shop.cashier, shop.channels.reads = sold, 9
+        served = await shop.reserve(payer.payload("voucher", 100), 100)
+        assert (await shop.book(served, 30)).charged == 30
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_refund_is_in_the_log_whether_or_not_its_channel_can_be_read_afterwards(
+    shop: Shop, readable: bool
+) -> None:
+    payer = shop.payer()
+
+    async def go() -> str:
+        served = await shop.reserve(deposit(payer, 100, 1_000), 100)
+        await shop.book(served, 30)
+        offers = shop.cashier.offers(URL, 0)
+        payment = pay(offers, "batch-settlement", payer.payload("refund", 30))
+        shop.channels.reads = 2 if readable else 1
+        return await refund(payment, offers, shop.cashier, shop.settlement)
+
+    answer = decode_header(asyncio.run(go()))
+    assert (answer["success"], answer["amount"]) == (True, "970")
+    assert ("channelState" in answer.get("extra", {})) is readable
+    claim, returned = shop.entries()
+    assert (claim["action"], returned["action"]) == ("claim", "refund")
+    assert {claim["transaction"], returned["transaction"]} == {answer["transaction"]}
+    later = int(time.time()) + 1
+
+    def open_refunds() -> list[Any]:
+        return shop.database.read(lambda tx: shop.cashier.ledger.stale_refunds(tx, before=later))
+
+    assert len(open_refunds()) == (0 if readable else 1)
+    shop.settlement.recover()
+    assert open_refunds() == []
+    channel_id = f"0x{payer.channel_id.hex()}"
+    account = shop.database.read(lambda tx: shop.cashier.ledger.account(tx, channel_id))
+    assert account is not None
+    assert (account.chain.balance, account.charged) == (30, 30)
+    assert shop.token.balance_of(payer.key.address) == 10**6 - 30
