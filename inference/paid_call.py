@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,9 +30,10 @@ from inference.catalog import Catalog, CatalogEntry
 from inference.database import Database, DatabaseError
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.cashier import Cashier
+from inference.payments.mover import SettlementPendingError
 from inference.payments.offers import Offers
 from inference.payments.pricing import charge, least, quote
-from inference.payments.secured import Secured
+from inference.payments.secured import DepositedError, Secured
 from inference.payments.x402 import decode_payment
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.statements import Outcome, Statement, Statements
@@ -70,7 +71,7 @@ class Stream:
     """What leaves piece by piece; `events` must be closed by whoever sends them."""
 
     headers: dict[str, str]
-    events: AsyncIterator[bytes]
+    events: AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,20 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     payment = decode_payment(call.payment)
     try:
         secured = await till.cashier.reserve(  # 4, 5
-            payment, offers, least=least(entry.price, work.input_tokens)
+            payment,
+            offers,
+            least=least(entry.price, work.input_tokens),
+            stream=work.streams,
         )
     except PaymentRefusedError as refusal:
+        if refusal.code == SettlementPendingError.code:
+            # Never a fresh 402: it would make the client pay again.
+            raise SettlementPendingError() from refusal
         return demand(offers, refusal)
-    sale = _Sale(call, entry, work, amount, secured)
-    # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
-    metered = secured.scheme != "exact"
-    return await (_stream if work.streams and metered else _answer)(sale, till)
+    except DepositedError as error:
+        header = till.cashier.deposit_response(error.moved, error.payer)
+        return Answer(error.status, b"", _paid_headers(header), error)
+    return await _finish(_Sale(call, entry, work, amount, secured), till)
 
 
 def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
@@ -132,10 +139,12 @@ def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer
     return Answer(402, b"", headers, error)
 
 
-async def _answer(sale: _Sale, till: Till) -> Answer:
+async def _finish(sale: _Sale, till: Till) -> Answer | Stream:
+    # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
+    metered = sale.secured.scheme != "exact"
     ended = False
     try:
-        answer = await _serve(sale, till)
+        answer = await (_stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
     finally:
@@ -148,7 +157,6 @@ async def _serve(sale: _Sale, till: Till) -> Answer:
     try:
         body = b"".join([piece async for piece in sale.work.perform()])  # 6
     except NodeError as failure:
-        await till.cashier.give_up(sale.secured)
         return await _failed(sale, till, failure)
     charged = _charge(sale)  # 7
     try:
@@ -167,48 +175,60 @@ async def _serve(sale: _Sale, till: Till) -> Answer:
     return Answer(200, body, _paid_headers(header))  # 9
 
 
-async def _give_back(sale: _Sale, till: Till) -> None:
+async def _give_back(sale: _Sale, till: Till) -> str:
+    """Release the call and sign that it failed and cost nothing; return the header."""
     await till.cashier.give_up(sale.secured)
-    await _record(sale, till, "failed", SaltedHash(sale.salts.response), 0)
+    nothing = SaltedHash(sale.salts.response)
+    _, header = await _record(sale, till, "failed", nothing, 0, told=False)
+    return header
 
 
 async def _failed(sale: _Sale, till: Till, failure: NodeError) -> Answer:
-    """Release the call and sign that it failed and cost nothing."""
-    _, header = await _record(sale, till, "failed", SaltedHash(sale.salts.response), 0)
+    header = await _give_back(sale, till)
     return Answer(failure.status, b"", _paid_headers(header), failure)
 
 
 async def _stream(sale: _Sale, till: Till) -> Answer | Stream:
-    """Charge the quote up front, so that the client can book it; the rest becomes its credit."""
+    """Charge the quote up front, so that the client can book it; the rest becomes its credit.
+
+    The head leaves after the first piece is there: what cannot begin is not charged.
+    """
+    pieces = sale.work.perform()
     try:
-        secured, header = await till.cashier.prepay(sale.secured)
+        first = await anext(pieces)
     except NodeError as failure:
         return await _failed(sale, till, failure)
-    events = _events(replace(sale, secured=secured), till)
+    events = _events(sale, till, first, pieces)
     # A generator that was never begun cannot clean up: begun, its charge is booked at any rate.
     await anext(events)
-    return Stream(_paid_headers(header), events)
+    return Stream(_paid_headers(till.cashier.stream_head(sale.secured)), events)
 
 
-async def _events(sale: _Sale, till: Till) -> AsyncIterator[bytes]:
+async def _events(
+    sale: _Sale, till: Till, first: bytes, pieces: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
     response, status = SaltedHash(sale.salts.response), "partial"
     try:
         yield b""
-        async for piece in sale.work.perform():  # 6
-            response.add(piece)
-            yield piece
+        yield _heard(response, first)
+        async for piece in pieces:  # 6
+            yield _heard(response, piece)
         status = "ok"
     except NodeError as failure:
         status = "failed"
-        piece = sale.work.failing(failure)
-        response.add(piece)
-        yield piece
+        yield _heard(response, sale.work.failing(failure))
     finally:
         # Also when the reader left: what was delivered is charged, whoever stops waiting.
+        await pieces.aclose()
         charged = 0 if status == "failed" else _charge(sale)  # 7
         recording = asyncio.ensure_future(_record(sale, till, status, response, charged))  # 8
         statement, _ = await asyncio.shield(recording)
     yield sale.work.closing(statement.receipt.bundle())  # 9
+
+
+def _heard(response: SaltedHash, piece: bytes) -> bytes:
+    response.add(piece)
+    return piece
 
 
 def _charge(sale: _Sale) -> int:
@@ -219,9 +239,18 @@ def _charge(sale: _Sale) -> int:
 
 
 async def _record(
-    sale: _Sale, till: Till, status: str, response: SaltedHash, charged: int
+    sale: _Sale,
+    till: Till,
+    status: str,
+    response: SaltedHash,
+    charged: int,
+    *,
+    told: bool = True,
 ) -> tuple[Statement, str]:
-    """Step 8: charge, receipt and log entry stand or fall together."""
+    """Step 8: charge, receipt and log entry stand or fall together.
+
+    `told` is False when the payer was told of no charge: a prepaid quote is taken back then.
+    """
     outcome = Outcome(
         status=status,
         charged=charged,
@@ -235,7 +264,7 @@ async def _record(
     )
 
     def commit(tx: Connection) -> tuple[Statement, str]:
-        booked = till.cashier.book(tx, sale.secured, charged)
+        booked = till.cashier.book(tx, sale.secured, charged, told=told)
         position = till.log.next_position(tx)
         statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
         till.log.append(tx, statement.receipt.entry())

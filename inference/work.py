@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
 from inference.engine.sampling import Sampling
@@ -39,7 +39,7 @@ class Work(Protocol):
     def finish(self) -> str:
         """Why it ended: stop, length, cancelled (cut short), or none."""
 
-    def perform(self) -> AsyncIterator[bytes]:
+    def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the exact bytes that leave the node."""
 
     def failing(self, failure: NodeError) -> bytes:

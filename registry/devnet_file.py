@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,8 +48,10 @@ def prepare_devnet(chain: Chain, folder: Path, rpc_url: str) -> tuple[Path, Depl
 def add_model(path: Path, name: str, model_id: bytes, price: Mapping[str, int]) -> None:
     """Append a model to what the node of a settings file sells; prices in atomic units."""
     prices = "\n".join(f"{part} = {amount}" for part, amount in price.items())
+    # A JSON string is a TOML string, so that no name can write settings of its own.
+    quoted = json.dumps(name, ensure_ascii=False)
     section = (
-        f'\n[[models]]\nname = "{name}"\nid = "0x{model_id.hex()}"\n[models.price]\n{prices}\n'
+        f'\n[[models]]\nname = {quoted}\nid = "0x{model_id.hex()}"\n[models.price]\n{prices}\n'
     )
     path.write_text(path.read_text() + section)
 

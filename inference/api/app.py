@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -125,7 +125,7 @@ class _EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:
         super().__init__(headers={**headers, "Access-Control-Expose-Headers": _EXPOSED})
         del self.headers["content-length"]
         self._events = events
@@ -137,7 +137,7 @@ class _EventStream(Response):
             await self._send_all(send, gone)
         finally:
             gone.cancel()
-            await self._events.aclose()  # type: ignore[attr-defined]  # it is a generator
+            await self._events.aclose()
 
     async def _send_all(self, send: Send, gone: asyncio.Future[None]) -> None:
         while True:
@@ -163,7 +163,7 @@ class _EventStream(Response):
                 return
 
 
-async def _next(events: AsyncIterator[bytes]) -> bytes | None:
+async def _next(events: AsyncGenerator[bytes, None]) -> bytes | None:
     return await anext(events, None)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from decimal import Decimal
 
 from inference.api.schemas import ChatRequest
@@ -58,7 +58,7 @@ class ChatWork:
         """Return why the answer ended; `cancelled` until the model itself ended it."""
         return self._finish
 
-    async def perform(self) -> AsyncIterator[bytes]:
+    async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the completion, or its chunks as they are made."""
         request = self._engine.submit(GenerationRequest(self.input_ids, self._sampling))
         try:

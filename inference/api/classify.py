@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from inference.api.schemas import ClassifyRequest
 from inference.api.sse import DONE, event
@@ -49,7 +49,7 @@ class ClassifyWork:
         """Return none: a classification has no end to reach."""
         return "none"
 
-    async def perform(self) -> AsyncIterator[bytes]:
+    async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
         results = await self._classifier.classify(self._texts)
         data = [

@@ -73,10 +73,15 @@ def router(node: Node) -> APIRouter:
         proof = database.read(lambda tx: log.consistency_proof(tx, old, new))
         return _json({"old": old, "new": new, "proof": _hex(proof)})
 
+    _add_statements(routes, node)
+    return routes
+
+
+def _add_statements(routes: APIRouter, node: Node) -> None:
     @routes.get("/v1/receipts/{receipt_id}", response_model=None)
     async def receipt(receipt_id: str) -> Response:
         # The salts stay with the payer: with them, anybody could test guesses of a prompt.
-        signed = database.read(lambda tx: find_receipt(tx, receipt_id))
+        signed = node.database.read(lambda tx: find_receipt(tx, receipt_id))
         if signed is None:
             raise NotFoundError(f"no receipt {receipt_id!r:.80} here")
         return _json(signed.public())
@@ -87,8 +92,6 @@ def router(node: Node) -> APIRouter:
         if state is None:
             raise NotFoundError(f"no channel {channel_id!r:.80} here")
         return _json(state)
-
-    return routes
 
 
 def _channel_state(node: Node, channel_id: str) -> dict[str, object] | None:

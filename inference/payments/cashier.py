@@ -98,15 +98,6 @@ class Cashier:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
         return self.response(self._booked(secured, 0, 0, secured.reservation.extra()), {})
 
-    async def prepay(self, secured: Secured) -> tuple[Secured, str]:
-        """Charge a stream's quote before its head leaves; return the head's PAYMENT-RESPONSE."""
-        reservation = await self.database.write(
-            lambda tx: self.ledger.prepay(tx, secured.reservation)
-        )
-        prepaid = replace(secured, reservation=reservation)
-        booked = self._booked(prepaid, 0, 0, reservation.extra())
-        return prepaid, self.response(booked, {})
-
     async def collect(self, secured: Secured) -> Secured:
         """Move the money of an `exact` payment; a channel's is claimed later."""
         payment = secured.payment

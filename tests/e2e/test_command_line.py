@@ -436,9 +436,13 @@ def test_a_record_is_revoked_for_good_by_its_publisher_only(market: Market, tmp_
     here = ("--config", market.config, "--json")
     data = write_dataset(tmp_path / "withdrawn", rows=1)
     record = inside("register", "dataset", data, *here).json["id"]
-    revoke = ("revoke", record, "--reason", "withdrawn")
+    revoke = ("revoke", record, "--reason", "[/red] withdrawn")
     inside(*revoke, "--key", "payer", *here).refuses(4, "NotPublisher")
-    assert inside(*revoke, *here).json["id"] == record
+    told = inside(*revoke, "--config", market.config)
+    assert told.code == 0
+    # A person reads what was written: brackets are no markup.
+    assert record in told.out
+    assert "[/red] withdrawn" in told.out
     shown = inside("show", record, *here).json
     assert shown["status"] == "revoked"
     assert shown["revoked_at"] > 0
@@ -460,6 +464,7 @@ def test_an_answer_is_bought_settled_anchored_and_audited(market: Market, tmp_pa
     assert plain.code == 0
     cost = f"tokens cost {int(bought['charged']) / 10**6:.6f} · receipt rcpt_"
     assert cost in plain.out
+    assert all(letter.isprintable() or letter == "\n" for letter in plain.out)
 
     settled = weightproof("settle", *here, "--json").json
     assert int(settled["claimed"]) == int(settled["settled"]) == 2 * int(bought["charged"])
