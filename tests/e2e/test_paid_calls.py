@@ -94,6 +94,25 @@ def test_a_stream_carries_its_receipt_and_gives_the_unused_rest_back(market: Mar
     assert after.signed.receipt.payment.cumulative == (receipt.payment.cumulative + after.charged)
 
 
+def test_a_negative_zero_is_a_temperature_and_stands_in_the_receipt(market: Market) -> None:
+    answer = call(market, ask("cold", temperature=-0.0))
+    assert answer.signed.receipt.sampling.temperature == "0"
+
+
+def test_streams_at_once_on_one_channel_are_all_served(market: Market) -> None:
+    async def one(payer: Any, number: int) -> PaidAnswer:
+        answer: PaidAnswer = await payer.stream(CHAT_ROUTE, ask(f"s{number}"), lambda _: None)
+        return answer
+
+    async def go() -> list[Any]:
+        async with market.payer() as payer:
+            await payer.call(CHAT_ROUTE, ask("open"))
+            return await asyncio.gather(*(one(payer, n) for n in range(2)))
+
+    answers = asyncio.run(go())
+    assert all(answer.signed.receipt.status == "ok" for answer in answers)
+
+
 def test_a_reader_that_leaves_midway_is_charged_for_what_it_got(market: Market) -> None:
     async def leave() -> None:
         async with market.payer() as payer:

@@ -34,6 +34,7 @@ def test_an_unknown_model_is_a_404_in_openais_shape(market: Market) -> None:
     [
         ({"logit_bias": {}}, "logit_bias"),
         ({"temperature": 3}, "temperature"),
+        ({"temperature": 1e-40}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 10**6}, "max_tokens"),
         ({"messages": []}, "messages"),
@@ -49,7 +50,19 @@ def test_a_wrong_or_unknown_field_is_a_400_that_names_it(
     assert answer.json()["error"]["param"] == param
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": NaN}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"model": NaN}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"model": "tiny-llama", "messages": [], "temperature": 1e99999999999999999999}',
+        b'{"model": "tiny-llama", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    ],
+)
 def test_a_body_that_is_not_json_is_a_400(market: Market, body: bytes) -> None:
     with market.http() as client:
         assert client.post(CHAT_PATH, content=body).status_code == 400
@@ -92,6 +105,31 @@ def test_a_payment_that_does_not_hold_is_a_402_with_x402s_code(
     assert header(answer, "PAYMENT-REQUIRED")["error"] == code
     assert "PAYMENT-RESPONSE" not in answer.headers
     assert receipts(market) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/log/entries?start=99999999999999999998&end=99999999999999999999", 400),
+        ("/v1/log/entries?start=a&end=b", 400),
+        ("/v1/log/proof/inclusion?seq=10&size=5", 400),
+        ("/v1/receipts/none", 404),
+        ("/v1/channels/0x00", 404),
+        ("/v1/nothing", 404),
+    ],
+)
+def test_a_question_without_an_answer_is_told_so_in_the_same_shape(
+    market: Market, path: str, status: int
+) -> None:
+    with market.http() as client:
+        answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]
+
+
+def test_a_second_node_on_the_same_database_is_refused(market: Market, tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="another node serves"):
+        NodeProcess.start(market.config, log=tmp_path / "second.log")
 
 
 def test_another_network_is_refused(market: Market) -> None:
