@@ -17,13 +17,14 @@ from inference.errors import PaymentRefusedError, UnavailableError
 from inference.receipts import receipt_domain
 from inference.remote import first_model, models, node_client
 from registry.chain.dev_usd import ONE
+from registry.config import checked_address
 from registry.errors import ConfigError
 from registry.terminal import Terminal
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What was asked on the command line."""
+    """What was asked on the command line. `address` is the node's key, its own word when empty."""
 
     prompt: str
     model: str
@@ -33,6 +34,7 @@ class Ask:
     scheme: str
     yes: bool
     key: str
+    address: str = ""
 
 
 async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -> PaidAnswer:
@@ -41,6 +43,8 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
         raise ConfigError(f"no scheme {question.scheme!r:.40}", hint="batch-settlement or exact")
     with node_client(url) as client:
         node = _node(client, url)
+        if question.address:
+            node = checked_address(question.address, "--address")
         model = _model(client, question.model)
     contracts = config.registry.contracts
     chain_id = contracts.chain_id
@@ -99,8 +103,10 @@ def _node(client: httpx.Client, url: str) -> str:
 def _model(client: httpx.Client, wanted: str) -> str:
     if not wanted:
         return first_model(client, "chat")
-    names = [str(model["id"]) for model in models(client)]
-    if wanted not in names:
+    sold = models(client)
+    names = [str(model["id"]) for model in sold]
+    ids = {str(model.get("weightproof", {}).get("model_id")) for model in sold}
+    if wanted not in names and wanted not in ids:
         raise ConfigError(
             f"the node sells no model {wanted!r:.80}", hint=f"it sells: {', '.join(names)}"
         )

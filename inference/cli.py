@@ -87,7 +87,10 @@ def serve(
 )
 def chat(
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
-    model: Annotated[str, typer.Option(help="Model; default: the first that chats.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Name or ModelId; with the id, nothing else may answer.")
+    ] = "",
+    address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0, max=2)] = 0.0,
     stream: Annotated[bool, typer.Option(help="Print the answer as it is made.")] = True,
@@ -112,7 +115,7 @@ def chat(
 
         if save is not None:
             check_target(save)
-        question = Ask(prompt, model, max_tokens, temperature, stream, scheme, yes, key)
+        question = Ask(prompt, model, max_tokens, temperature, stream, scheme, yes, key, address)
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
         show(answer, terminal)
         if save is not None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rich.markup import escape
+
 from inference.client import CHAT, CLASSIFY, Confirm, NodeIdentity, PaidAnswer, Payer
 from inference.config import load
 from inference.demo.node_process import NodeProcess
@@ -58,10 +60,12 @@ async def buy(
     async with payer(config, node, confirm=confirm) as channel:
         ask = body | {"messages": _ask(QUESTION), "max_tokens": 24}
         first = await channel.call(CHAT, ask)
-        terminal.say(f"   {QUESTION} [green]{first.text}[/]  — {first.charged} units")
+        terminal.say(f"   {QUESTION} [green]{escape(first.text)}[/]  — {first.charged} units")
         ask = body | {"messages": _ask(STREAMED), "max_tokens": 40}
         second = await channel.stream(CHAT, ask, lambda _: None)
-        terminal.say(f"   {STREAMED} [green]{second.text}[/]  — {second.charged} units, streamed")
+        terminal.say(
+            f"   {STREAMED} [green]{escape(second.text)}[/]  — {second.charged} units, streamed"
+        )
     async with payer(config, node, scheme="exact") as wallet:
         third = await wallet.call(CLASSIFY, {"model": classifier, "input": list(REVIEWS)})
     labels = ", ".join(item["label"] for item in third.body["data"])

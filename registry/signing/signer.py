@@ -112,7 +112,7 @@ def refuse_well_known(address: str, chain_id: int) -> None:
     if chain_id != ANVIL_CHAIN_ID and address in well_known_addresses():
         raise KeyRefusedError(
             f"{address} is one of Anvil's published keys and chain {chain_id} is not a devnet",
-            hint="make a key of your own: weightproof key new",
+            hint="make a key of your own: weightproof key FILE",
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -13,11 +14,14 @@ from inference.audit_command import run_audit
 from inference.client import CHAT as CHAT_ROUTE
 from inference.client import PaidAnswer
 from inference.config import load
+from inference.demo.node_process import NodeProcess
+from inference.demo.purchases import payer
 from inference.demo.refusals import flip_a_bit
-from inference.errors import NodeError, PaymentRefusedError, RequestError
+from inference.errors import AuditError, NodeError, PaymentRefusedError, RequestError
 from inference.office import Office
 from inference.shown import Shown
 from registry.chain.dev_usd import balance
+from registry.signing.signer import Signer
 from registry.terminal import Terminal
 from tests.e2e.market import CHAT, CLASSIFIER, CLASSIFY_PATH, Market, ask
 
@@ -25,7 +29,7 @@ from tests.e2e.market import CHAT, CLASSIFIER, CLASSIFY_PATH, Market, ask
 def call(market: Market, body: dict[str, Any], **options: Any) -> PaidAnswer:
     async def go() -> PaidAnswer:
         async with market.payer(**options) as payer:
-            route = CHAT_ROUTE if body["model"] == CHAT else CLASSIFY_PATH
+            route = CLASSIFY_PATH if body["model"] == CLASSIFIER else CHAT_ROUTE
             return await payer.call(route, body)
 
     return asyncio.run(go())
@@ -71,6 +75,22 @@ def test_a_chat_answer_is_paid_through_a_channel_and_its_receipt_holds(market: M
     assert receipt.tokens.output <= 8
     assert answer.settlement["extra"]["chargedAmount"] == str(receipt.payment.charged)
     assert answer.settlement["extensions"]["offer-receipt"]["info"]["receipt"]["format"] == "eip712"
+
+
+def test_a_receipt_by_another_key_than_expected_is_refused(market: Market) -> None:
+    async def go() -> None:
+        stranger = SimpleNamespace(url=market.node.url, address=Signer.random().address)
+        async with payer(market.config, cast(NodeProcess, stranger)) as wallet:
+            await wallet.call(CHAT_ROUTE, ask("who are you"))
+
+    with pytest.raises(AuditError, match="by node"):
+        asyncio.run(go())
+
+
+def test_a_model_asked_for_by_its_id_is_the_one_that_answers(market: Market) -> None:
+    model_id = market.models[CHAT]
+    answer = call(market, ask("by id") | {"model": "0x" + model_id.hex()})
+    assert answer.signed.receipt.model.model_id == model_id
 
 
 def test_a_client_that_lost_its_state_resumes_from_the_corrective_answer(market: Market) -> None:
