@@ -77,22 +77,6 @@ def test_a_chat_answer_is_paid_through_a_channel_and_its_receipt_holds(market: M
     assert answer.settlement["extensions"]["offer-receipt"]["info"]["receipt"]["format"] == "eip712"
 
 
-def test_a_receipt_by_another_key_than_expected_is_refused(market: Market) -> None:
-    async def go() -> None:
-        stranger = SimpleNamespace(url=market.node.url, address=Signer.random().address)
-        async with payer(market.config, cast(NodeProcess, stranger)) as wallet:
-            await wallet.call(CHAT_ROUTE, ask("who are you"))
-
-    with pytest.raises(AuditError, match="by node"):
-        asyncio.run(go())
-
-
-def test_a_model_asked_for_by_its_id_is_the_one_that_answers(market: Market) -> None:
-    model_id = market.models[CHAT]
-    answer = call(market, ask("by id") | {"model": "0x" + model_id.hex()})
-    assert answer.signed.receipt.model.model_id == model_id
-
-
 def test_a_client_that_lost_its_state_resumes_from_the_corrective_answer(market: Market) -> None:
     first = call(market, ask("again"))
     second = call(market, ask("and again"), confirm=lambda amount: False)
@@ -219,6 +203,22 @@ def test_what_is_left_in_the_channel_is_refunded(market: Market) -> None:
     assert gained == int(settled["amount"]) > 0
     # The channel can be used again.
     assert call(market, ask("once more")).signed.receipt.status == "ok"
+
+
+def test_a_receipt_by_another_key_than_expected_is_refused(market: Market) -> None:
+    async def go() -> None:
+        stranger = SimpleNamespace(url=market.node.url, address=Signer.random().address)
+        async with payer(market.config, cast(NodeProcess, stranger)) as wallet:
+            await wallet.call(CHAT_ROUTE, ask("who are you"))
+
+    with pytest.raises(AuditError, match="by node"):
+        asyncio.run(go())
+
+
+def test_a_model_asked_for_by_its_id_is_the_one_that_answers(market: Market) -> None:
+    model_id = market.models[CHAT]
+    answer = call(market, ask("by id") | {"model": "0x" + model_id.hex()})
+    assert answer.signed.receipt.model.model_id == model_id
 
 
 def test_a_model_with_a_flipped_bit_is_not_verified(market: Market, tmp_path: Any) -> None:
