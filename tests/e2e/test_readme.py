@@ -92,7 +92,7 @@ def test_the_first_screen_shows_what_make_demo_prints() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     printed = {shape(line) for line in done.stdout.splitlines()}
-    steps = [line for line in shown.splitlines() if re.match(r"( ?\d+|   ✓) ", line)]
+    steps = [line for line in shown.splitlines() if re.match(r"( \d|1\d|   ✓) ", line)]
     assert len(steps) == 11 + 8
     for line in steps:
         assert shape(line) in printed, f"the demo does not print: {line}"
