@@ -67,4 +67,4 @@ bench: setup ## every benchmark, JSON on stdout
 	@for script in scripts/bench_*.py; do $(BIN)/python $$script; done
 
 clean: ## remove what setup made
-	rm -rf $(VENV) node_modules tests/peers/*/node_modules .weightproof cache out
+	rm -rf $(VENV) node_modules tests/peers/*/node_modules .weightproof cache out artifacts

@@ -75,16 +75,21 @@ def show(report: Report, terminal: Terminal) -> None:
     if terminal.as_json:
         terminal.result(report.to_json())
         return
-    for check in report.checks:
-        mark = "✓" if check.ok else "✗" if check.ran else "·"
-        terminal.out.print(
-            f"{mark} {check.number} {check.name}: {plain(check.detail)}",
-            markup=False,
-            style="red" if check in report.failed else None,
-        )
+    show_checks(report, terminal)
     verdict = "every check that ran is good" if report.ok else "something is false"
     more = "" if report.ok else "; --json prints the evidence"
     terminal.out.print(f"{report.size} entries of {report.node}: {verdict}{more}", markup=False)
+
+
+def show_checks(report: Report, terminal: Terminal, *, indent: str = "") -> None:
+    """Print one line a check."""
+    for check in report.checks:
+        mark = "✓" if check.ok else "✗" if check.ran else "·"
+        terminal.out.print(
+            f"{indent}{mark} {check.number} {check.name}: {plain(check.detail)}",
+            markup=False,
+            style="red" if check in report.failed else None,
+        )
 
 
 def chain_view(workspace: Workspace) -> OnchainView:

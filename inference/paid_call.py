@@ -177,7 +177,6 @@ async def _serve(sale: _Sale, till: Till) -> Answer:
 
 async def _give_back(sale: _Sale, till: Till) -> str:
     """Release the call and sign that it failed and cost nothing; return the header."""
-    await till.cashier.give_up(sale.secured)
     nothing = SaltedHash(sale.salts.response)
     _, header = await _record(sale, till, "failed", nothing, 0, told=False)
     return header

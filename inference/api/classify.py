@@ -25,9 +25,8 @@ class ClassifyWork:
     def __init__(self, entry: CatalogEntry, classifier: Classifier, ask: ClassifyRequest) -> None:
         self._entry = entry
         self._classifier = classifier
-        self._texts = ask.texts()
-        encoded = classifier.encode(self._texts)
-        self.input_ids = tuple(token for ids in encoded for token in ids)
+        self._encoded = classifier.encode(ask.texts())
+        self.input_ids = tuple(token for ids in self._encoded for token in ids)
         self.input_tokens = len(self.input_ids)
 
     @property
@@ -51,7 +50,7 @@ class ClassifyWork:
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
-        results = await self._classifier.classify(self._texts)
+        results = await self._classifier.score(self._encoded)
         data = [
             {
                 "index": index,

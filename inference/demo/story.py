@@ -23,13 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from inference.audit_command import run_audit
+from inference.audit_command import run_audit, show_checks
 from inference.config import load
 from inference.demo.models import SMOLLM2_STEPS, prepare_smollm2
 from inference.demo.node_process import NodeProcess
 from inference.demo.purchases import Purchase, buy
 from inference.demo.refusals import flip_a_bit, sell_revoked
-from inference.demo.summary import Summary, show_audit
+from inference.demo.summary import Summary
 from inference.demo.training import NAME as CLASSIFIER
 from inference.demo.training import register_folder, train_and_register
 from inference.office import Office
@@ -143,7 +143,8 @@ def _audit(path: Path, node: NodeProcess, summary: Summary, terminal: Terminal) 
     shown = [_shown(purchase) for purchase in summary.purchases]
     summary.audit = run_audit(load(path), node.url, terminal, address=node.address, shown=shown)
     terminal.say("[bold]10[/] audited from outside:")
-    show_audit(summary.audit, terminal)
+    if not terminal.as_json:
+        show_checks(summary.audit, terminal, indent="   ")
 
 
 def _shown(purchase: Purchase) -> Shown:

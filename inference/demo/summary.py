@@ -84,13 +84,6 @@ class Summary:
         terminal.say(f"[dim]{self.seconds:.0f} seconds[/]")
 
 
-def show_audit(report: Report, terminal: Terminal) -> None:
-    """Print one line a check."""
-    for check in report.checks:
-        mark = "[green]✓[/]" if check.ok else "[red]✗[/]" if check.ran else "·"
-        terminal.say(f"   {mark} {check.number} {check.name}: {check.detail}")
-
-
 def _records(summary: Summary) -> Table:
     table = Table("record", "kind", "id", "manifest CID", box=None, title="Records")
     for name, record in summary.records.items():

@@ -54,7 +54,10 @@ class Classifier:
         Raises `RequestError` like `encode`, `UnavailableError` when too many calls wait or the
         classifier was closed, `GenerationError` when the model fails.
         """
-        encoded = self.encode(texts)
+        return await self.score(self.encode(texts))
+
+    async def score(self, encoded: Sequence[tuple[int, ...]]) -> list[dict[str, float]]:
+        """Like `classify`, for texts that `encode` has read already."""
         if self._under_way >= self._queue_limit:
             raise UnavailableError(
                 f"{self._under_way} calls are waiting already", hint="Try again in a few seconds."

@@ -102,8 +102,12 @@ class AuthorizationBook:
         tx.execute(update(_TABLE).where(*unsent).values(state="released"))
 
     def abandon(self, tx: Connection, reservation: Reservation) -> bool:
-        """Say whether a failed call's money may have moved; if so, leave it to `unsettled`."""
+        """End a failed call: give back what was not sent, leave to `unsettled` what was.
+
+        Says whether the money may have moved.
+        """
         mine = _TABLE.c.reservation_id == reservation.id
+        self.give_up(tx, reservation)
         tx.execute(update(_TABLE).where(mine, _TABLE.c.state == "settling").values(state="unknown"))
         return tx.execute(select(_TABLE.c.state).where(mine)).scalar() == "unknown"
 
