@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from inference.config import NodeConfig
 
 app = registry_cli.app
+models = typer.Typer(
+    no_args_is_help=True,
+    help="List, load, swap and unload the models of a running node, as its operator.",
+    epilog=examples("weightproof models list --json", "weightproof models load my-model 0x12…"),
+)
+app.add_typer(models, name="models")
 NodeUrl = Annotated[str, typer.Option("--node", help="The node's address; default: settings.")]
+NodeAddress = Annotated[str, typer.Option("--address", help="The node's key; default: keys.node.")]
 
 
 @contextmanager
@@ -56,18 +63,26 @@ def train(
         )
 
 
-@app.command(epilog=examples("weightproof serve", "weightproof serve --port 0 --json"))
+@app.command(
+    epilog=examples(
+        "weightproof serve", "weightproof serve --port 0 --json", "weightproof serve --empty"
+    )
+)
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)
     ] = None,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Start also if the settings name no model.")
+    ] = False,
     config: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify and load the models of the settings, and sell answers until Ctrl-C.
 
-    With --json, one object is printed when the node is ready; its `url` says where.
+    Models come and go meanwhile by `weightproof models`. With --json, one object is printed when
+    the node is ready; its `url` says where.
     """
     from inference.server import listen, run
 
@@ -76,7 +91,79 @@ def serve(
         url = "http://{}:{}".format(*socket.getsockname()[:2])
         if host is not None or port is not None:
             settings = replace(settings, public_url=url)
-        run(settings, socket, terminal, url)
+        run(settings, socket, terminal, url, empty=empty)
+
+
+@models.command(
+    "list", epilog=examples("weightproof models list", "weightproof models list --json")
+)
+def models_list(
+    url: NodeUrl = "",
+    address: NodeAddress = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the node holds in memory: state, size, calls in flight, when it was last paid."""
+    with _session(as_json, config) as (terminal, settings):
+        from inference.models_command import operator_client, show_models
+
+        with operator_client(settings, url, address) as client:
+            show_models(client, terminal)
+
+
+@models.command(
+    "load",
+    epilog=examples(
+        "weightproof models load my-model",
+        "weightproof models load my-model 0x12… --per-call 100 --folder /srv/models/my-model",
+    ),
+)
+def models_load(
+    name: Annotated[str, typer.Argument(help="The name it is sold under.")],
+    record: Annotated[
+        str, typer.Argument(help="ModelId or PUBLISHER/NAME; default: as in the settings.")
+    ] = "",
+    folder: Annotated[
+        str, typer.Option(help="Absolute path on the node's machine; default: the block store.")
+    ] = "",
+    per_call: Annotated[int, typer.Option(help="Price in atomic units.", min=0)] = -1,
+    input_per_million: Annotated[int, typer.Option(help="Per million input tokens.", min=0)] = -1,
+    output_per_million: Annotated[int, typer.Option(help="Per million made tokens.", min=0)] = -1,
+    url: NodeUrl = "",
+    address: NodeAddress = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify and load a model into the running node; one of the same name is replaced by it.
+
+    Calls under way finish on the model they began with. Without a price, that of the settings
+    stands. What is loaded so is gone after a restart: the settings file is what `serve` reads.
+    """
+    with _session(as_json, config) as (terminal, settings):
+        from inference.models_command import LoadOrder, load_model, operator_client
+
+        order = LoadOrder(name, record, folder, per_call, input_per_million, output_per_million)
+        with operator_client(settings, url, address) as client:
+            load_model(client, order, settings, terminal)
+
+
+@models.command("unload", epilog=examples("weightproof models unload my-model"))
+def models_unload(
+    name: Annotated[str, typer.Argument(help="The name it is sold under.")],
+    url: NodeUrl = "",
+    address: NodeAddress = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a model off sale at once; its memory is freed when its last call has ended.
+
+    A model of the settings file is back after a restart.
+    """
+    with _session(as_json, config) as (terminal, settings):
+        from inference.models_command import operator_client
+
+        with operator_client(settings, url, address) as client:
+            terminal.result(client.unload(name))
 
 
 @app.command(
@@ -182,6 +269,28 @@ def audit(
         )
         show(report, terminal)
         if not report.ok:
+            raise typer.Exit(6)
+
+
+@app.command(epilog=examples("weightproof probe 0x12… --address 0x90F7… --tensors 64"))
+def probe(
+    model: Annotated[str, typer.Argument(help="ModelId, PUBLISHER/NAME, or the node's name.")],
+    address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
+    tensors: Annotated[int, typer.Option(help="How many to hash.", min=1, max=64)] = 8,
+    url: NodeUrl = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a node to hash its weights where they lie; check its signed answer against the chain.
+
+    Free of charge. Exit 6 if the answer is false: --json prints it as evidence.
+    """
+    with _session(as_json, config) as (terminal, settings):
+        from inference.config import node_url
+        from inference.probe_command import run
+
+        where = url or node_url(settings)
+        if not run(settings.registry, where, model, terminal, address=address, tensors=tensors):
             raise typer.Exit(6)
 
 

@@ -47,7 +47,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms."""
+    """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
+
+    `memory_budget_bytes` 0 is what the device has; `operator` is the address whose signature
+    commands the node, empty for the node's own key.
+    """
 
     registry: RegistryConfig
     host: str
@@ -67,6 +71,9 @@ class NodeConfig:
     settle_every_s: int
     device: str
     threads: int
+    memory_budget_bytes: int
+    unload_when_full: bool
+    operator: str
     models: tuple[ModelConfig, ...]
 
 
@@ -109,6 +116,9 @@ def _node(
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
         device=section.text("device", "auto"),
         threads=section.integer("threads", 0, high=1024),
+        memory_budget_bytes=section.integer("memory_budget_bytes", 0),
+        unload_when_full=section.flag("unload_when_full", False),
+        operator=_address("node.operator", section.text("operator", "")),
         models=models,
     )
     section.finish()

@@ -5,9 +5,12 @@
  3. The weight files hold exactly the manifest's tensors.
  4. The architecture, built without memory, wants exactly these tensors.
  5. All of it fits into the device's memory.
- 6. Tensors are placed: on the CPU they are the verified bytes themselves, without a copy.
- 7. The tensors are hashed as they lie and compared with the manifest.
- 8. Tokenizer, template, end tokens and labels are read from verified bytes too.
+ 6. Each weight byte is read once, to where it will compute: private memory, or the GPU's.
+ 7. The tensors are hashed as they lie there and compared with the manifest; NaN, infinity and
+    tensors of nothing but denormal numbers are refused. What the module computes with must be
+    these very tensors.
+ 8. Tokenizer, template, end tokens and labels are read from verified bytes too; the golden
+    vectors of the manifest come out as they did at registration.
 
 Nothing is read from a path, nothing is fetched, nothing in the folder is run. The loader takes a
 `VerifiedModel` and nothing else.
@@ -24,30 +27,27 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from inference.engine import architecture
-from inference.engine.chat_template import PATH as TEMPLATE
-from inference.engine.chat_template import ChatTemplate
 from inference.engine.device import check_memory, choose_device, describe
 from inference.engine.dtypes import DTYPES, SERVING_DTYPES
 from inference.engine.kv_cache import bytes_per_token
+from inference.engine.placement import Placed, place
 from inference.engine.side_files import (
     CONFIG,
     check_index,
     check_kinds,
-    read_bytes,
     read_end_ids,
     read_json,
     read_labels,
-    read_template,
+    read_text,
 )
-from inference.engine.tokenizer import PATH as TOKENIZER
-from inference.engine.tokenizer import Tokenizer
 from inference.errors import LoadRefusedError
-from inference.resident import ResidentTensors
-from registry.errors import FileRefusedError
+from inference.resident import ResidentTensors, check_placed, same_place
 from registry.hashing.parallel import processors
-from registry.hashing.weights import TensorInfo, read_header
 from registry.manifest import ModelManifest
 from registry.manifest_parts import Serving, TensorEntry
+from registry.text.chat_template import PATH as TEMPLATE
+from registry.text.chat_template import ChatTemplate
+from registry.text.tokenizer import Tokenizer
 from registry.verify import VerifiedModel
 
 _PROOF: Final = object()
@@ -100,25 +100,25 @@ def load(
     where = choose_device(device)
     check_kinds(verified.files)  # 1
     config = _config(verified)  # 2
-    places = _locate(verified)  # 3
+    _check_listing(verified)  # 3
     module = architecture.build_empty(manifest.architecture, config)  # 4
     tied = _check_tensors(module, manifest.tensors)
     _check_size(module, manifest, where)  # 5
-    _place(module, verified, places, where, progress)  # 6
-    _tie(module, tied)
-    architecture.restore_buffers(module, where)
-    module.train(False).requires_grad_(False)
-    resident = _check_resident(module, manifest.tensors)  # 7
-    template = read_template(verified.files)  # 8
-    if template is None and manifest.task == "chat":
+    rule = manifest.tensor_rule
+    placed = place(verified.weights.values(), where, rule, progress)  # 6
+    check_placed(placed, manifest.tensors, rule)  # 7
+    _furnish(module, placed, tied, where)
+    resident = _check_resident(module, placed, manifest)
+    text = read_text(verified.files, rows=config.vocab_size, golden=manifest.golden)  # 8
+    if text.template is None and manifest.task == "chat":
         raise LoadRefusedError(TEMPLATE, "is missing: this model cannot chat")
     return LoadedModel(
         name=manifest.name,
         model_id=verified.model_id,
         task=manifest.task,
         module=module,
-        tokenizer=Tokenizer(read_bytes(verified.files, TOKENIZER), rows=config.vocab_size),
-        template=template,
+        tokenizer=text.tokenizer,
+        template=text.template,
         end_ids=read_end_ids(verified.files, config),
         labels=read_labels(config) if manifest.task == "classify" else (),
         vocabulary=config.vocab_size,
@@ -150,33 +150,21 @@ def _config(verified: VerifiedModel) -> PreTrainedConfig:
     return config
 
 
-def _locate(verified: VerifiedModel) -> dict[str, dict[str, TensorInfo]]:
-    """Return where each tensor's bytes are: file to name to place."""
+def _check_listing(verified: VerifiedModel) -> None:
+    """Compare the weight files' layout with the tensors the manifest lists."""
     promised: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
     for entry in verified.manifest.tensors:
         promised.setdefault(entry.file, {})[entry.name] = (entry.dtype, entry.shape)
-    places = {}
-    for path, file in verified.files.items():
-        if not path.endswith(".safetensors"):
-            continue
-        try:
-            header = read_header(file.view(), path=path)
-        except FileRefusedError as error:
-            raise LoadRefusedError(error.path, error.rule) from error
-        found = {name: (info.dtype, info.shape) for name, info in header.items()}
-        if found != promised.get(path, {}):
-            odd = min(
-                name
-                for name in found.keys() | promised.get(path, {}).keys()
-                if found.get(name) != promised.get(path, {}).get(name)
-            )
-            raise LoadRefusedError(path, f"tensor {odd} is not as the manifest lists it")
-        places[path] = header
-    if places.keys() != promised.keys():
-        raise LoadRefusedError(min(promised.keys() - places.keys()), "is not a weight file")
+    for path, file in verified.weights.items():
+        listed = promised.pop(path, {})
+        found = {name: (info.dtype, info.shape) for name, info in file.tensors.items()}
+        for name in sorted(found.keys() | listed.keys()):
+            if found.get(name) != listed.get(name):
+                raise LoadRefusedError(path, f"tensor {name} is not as the manifest lists it")
+    if promised:
+        raise LoadRefusedError(min(promised), "is not a weight file")
     # A manifest names no tensor twice, so names alone say which is meant from here on.
     check_index(verified.files, {entry.name: entry.file for entry in verified.manifest.tensors})
-    return places
 
 
 def _check_tensors(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) -> dict[str, str]:
@@ -215,48 +203,32 @@ def _check_size(module: PreTrainedModel, manifest: ModelManifest, where: torch.d
     check_memory(where, weights=weights, cache=cache)
 
 
-def _place(
+def _furnish(
     module: PreTrainedModel,
-    verified: VerifiedModel,
-    places: Mapping[str, Mapping[str, TensorInfo]],
+    placed: Mapping[str, Placed],
+    tied: Mapping[str, str],
     where: torch.device,
-    progress: Callable[[int], None] | None,
 ) -> None:
-    tensors = {}
-    for path, header in places.items():
-        view = verified.files[path].view()
-        for name, info in header.items():
-            tensors[name] = _tensor(view, info).to(where)
-            if progress is not None:
-                progress(info.end - info.start)
+    """Give the module its tensors and the buffers that follow from its configuration."""
+    tensors = {name: found.tensor for name, found in placed.items()}
     module.load_state_dict(tensors, strict=False, assign=True)
-
-
-def _tensor(view: memoryview, info: TensorInfo) -> torch.Tensor:
-    dtype = DTYPES[info.dtype]
-    if info.start % dtype.itemsize:
-        # Bytes that do not lie as the processor wants them have to be moved once.
-        flat = torch.frombuffer(
-            view, dtype=torch.uint8, count=info.end - info.start, offset=info.start
-        )
-        return flat.clone().view(dtype).view(info.shape)
-    flat = torch.frombuffer(view, dtype=dtype, count=prod(info.shape), offset=info.start)
-    return flat.view(info.shape)
-
-
-def _tie(module: PreTrainedModel, tied: Mapping[str, str]) -> None:
     for name, original in tied.items():
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, module.get_parameter(original))
+    architecture.restore_buffers(module, where)
+    module.train(False).requires_grad_(False)
 
 
-def _check_resident(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) -> ResidentTensors:
+def _check_resident(
+    module: PreTrainedModel, placed: Mapping[str, Placed], manifest: ModelManifest
+) -> ResidentTensors:
+    """Demand that the module computes with the tensors that were hashed, and with no others."""
     held: dict[str, Any] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for name, tensor in held.items():
         if tensor.is_meta:
             raise LoadRefusedError(name, "was left without a value")
-    resident = ResidentTensors(module, {entry.name: entry.digest for entry in entries})
-    changed = resident.changed()
-    if changed is not None:
-        raise LoadRefusedError(changed, "does not hash in memory to what the manifest lists")
-    return resident
+    for name, found in placed.items():
+        if name not in held or not same_place(held[name], found.tensor):
+            raise LoadRefusedError(name, "is not what the module computes with")
+    promised = {entry.name: entry.digest for entry in manifest.tensors}
+    return ResidentTensors(module, promised, manifest.tensor_rule)

@@ -1,7 +1,8 @@
 """The node: the only file that knows all parts, and puts them together.
 
-Opening a node: the chain and the contracts are found, the database is opened, every model is
-verified and loaded. Nothing is sold before all of that has succeeded.
+Opening a node: the chain and the contracts are found, the database is opened, every model of the
+settings is verified and loaded. Nothing is sold before all of that has succeeded; more models come
+and go later, by the operator's word.
 """
 
 from __future__ import annotations
@@ -9,36 +10,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
-from inference.catalog import Catalog, CatalogEntry
+from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
-from inference.engine.classifier import Classifier
-from inference.engine.engine import TextEngine
-from inference.loader import load
+from inference.errors import NodeError
 from inference.office import Office
+from inference.operator import OperatorGuard, operator_domain
 from inference.paid_call import Till
+from inference.patrol import Patrol
 from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
 from inference.serving_lock import ServingLock
 from inference.statements import Statements
+from inference.stock import Placed, Progress, Stock
 from inference.watcher import Watcher
+from inference.witness import Witness
 from registry.errors import ConfigError, WeightproofError
 
-# Told what is being done and to which model; returns what to call with bytes done.
-Progress = Callable[[str, int], Callable[[int], None]]
+# A model that is refused with this exit code is itself at fault, not the moment or the machine.
+_REFUSED: Final = 3
 
 
 class Node:
     """An opened node: what it sells, and everything a paid call needs."""
 
-    def __init__(self, office: Office, catalog: Catalog, lock: ServingLock) -> None:
+    def __init__(self, office: Office, stock: Stock, lock: ServingLock) -> None:
         self._lock: Final = lock
+        self.stock: Final = stock
         self.office: Final = office
         self.config: Final = office.config
         self.signer: Final = office.signer
@@ -46,18 +49,23 @@ class Node:
         self.database: Final = office.database
         self.log: Final = office.log
         self.settlement: Final = office.settlement
-        self.catalog: Final = catalog
+        self.catalog: Final[Catalog] = stock.catalog
         self.watcher: Final = Watcher(
-            catalog=catalog,
+            catalog=self.catalog,
             workspace=office.workspace,
             report=office.settlement.report,
             poll_s=self.config.revocation_poll_s,
-            resident_s=self.config.resident_check_s,
             grace_s=self.config.chain_grace_s,
         )
+        self.patrol: Final = Patrol(
+            catalog=self.catalog,
+            report=office.settlement.report,
+            interval_s=self.config.resident_check_s,
+        )
+        self.witness: Final = Witness(self.catalog, self.signer, stop=self.patrol.stop)
         contracts = self.config.registry.contracts
         self.till: Final = Till(
-            catalog=catalog,
+            catalog=self.catalog,
             cashier=self.cashier,
             database=self.database,
             log=self.log,
@@ -66,31 +74,61 @@ class Node:
             ),
             ready=self.watcher.ready,
         )
+        self.operator: Final = OperatorGuard(
+            operator_domain(contracts.chain_id, self.signer.address),
+            self.config.operator or self.signer.address,
+        )
         self._started_at: Final = time.time()
         self._settle_error = ""
 
     @classmethod
-    def open(cls, config: NodeConfig, progress: Progress | None = None) -> Node:
-        """Verify and load every model of the settings. Raises what forbids it."""
-        if not config.models:
-            raise ConfigError("no model is named", hint="add a [[models]] section")
+    def open(
+        cls, config: NodeConfig, progress: Progress | None = None, *, empty: bool = False
+    ) -> Node:
+        """Verify and load every model of the settings. Raises what forbids it.
+
+        `empty` allows there to be none, for an operator who loads them while the node runs.
+        """
+        if not config.models and not empty:
+            raise ConfigError(
+                "no model is named",
+                hint="add a [[models]] section, or serve --empty and load models while it runs",
+            )
         office = Office.open(config)
-        catalog = Catalog()
+        stock = None
         try:
             lock = ServingLock(config.database_url)
+            stock = Stock(office)
             for model in config.models:
-                catalog.add(_open_model(office, model, progress or _silent))
+                stock.load(model, progress)
             office.settlement.start(f"weightproof {version('weightproof')}")
         except BaseException:
-            _close(catalog)
+            if stock is not None:
+                stock.close()
             office.close()
             raise
-        return cls(office, catalog, lock)
+        return cls(office, stock, lock)
+
+    def load(self, model: ModelConfig) -> Placed:
+        """Load or swap a model while the node serves; the log tells of one that is refused.
+
+        Takes as long as verifying and loading take. Raises what `Stock.load` raises.
+        """
+        try:
+            return self.stock.load(model)
+        except WeightproofError as error:
+            if error.exit_code == _REFUSED:
+                # A log that cannot be written now must not hide why the model was refused.
+                with contextlib.suppress(NodeError):
+                    # Where the operator keeps files is nobody else's to know.
+                    detail = error.message.replace(str(model.folder or "\0"), "folder")
+                    self.settlement.report("load refused", "0x" + model.model_id.hex(), detail)
+            raise
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
-        tasks = [asyncio.create_task(self.watcher.run())]
+        tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
         if self.config.settle_every_s:
             tasks.append(asyncio.create_task(self._settle_for_ever()))
         try:
@@ -108,15 +146,20 @@ class Node:
 
     def health(self) -> dict[str, object]:
         """Return what an operator's monitor asks: is the node selling, and if not, why."""
-        silent = self.watcher.silent_s()
+        status, detail = self.watcher.state()
+        block = self.watcher.block
         stopped = {e.name: why for e in self.catalog if (why := self.catalog.stopped(e.name))}
         return {
-            "status": "ok" if silent <= self.config.chain_grace_s else "chain_unreachable",
+            "status": status,
+            "detail": detail,
+            "block": block and {"number": block.number, "hash": "0x" + block.hash.hex()},
+            "heads": "pushed" if self.watcher.pushed else "polled",
             "node": self.signer.address,
             "chain_id": self.config.registry.chain.chain_id,
-            "chain_silent_s": int(silent),
+            "chain_silent_s": int(self.watcher.silent_s()),
             "models": [entry.name for entry in self.catalog if entry.name not in stopped],
             "stopped": stopped,
+            "resident_bound_s": round(self.patrol.bound_s, 1),
             "settle_error": self._settle_error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
@@ -124,7 +167,7 @@ class Node:
 
     def close(self) -> None:
         """Stop the engines and close the database."""
-        _close(self.catalog)
+        self.stock.close()
         self.office.close()
         self._lock.close()
 
@@ -139,31 +182,3 @@ class Node:
                     self._settle_error = ""
                 except WeightproofError as error:
                     self._settle_error = error.message
-
-
-def _open_model(office: Office, model: ModelConfig, progress: Progress) -> CatalogEntry:
-    folder: Path | None = model.folder
-    verified = office.workspace.verify(
-        model.model_id, folder=folder, progress=progress(f"verifying {model.name}", 0)
-    )
-    loaded = load(
-        verified,
-        device=office.config.device,
-        threads=office.config.threads,
-        progress=progress(f"loading {model.name}", 0),
-    )
-    engine: TextEngine | Classifier
-    if loaded.task == "chat":
-        engine = TextEngine(loaded, queue_limit=office.config.max_queue)
-    else:
-        engine = Classifier(loaded, queue_limit=office.config.max_queue)
-    return CatalogEntry(model.name, verified, loaded, engine, model.price)
-
-
-def _close(catalog: Catalog) -> None:
-    for entry in catalog:
-        entry.engine.close()
-
-
-def _silent(_label: str, _total: int) -> Callable[[int], None]:
-    return lambda _: None

@@ -1,24 +1,26 @@
 """Story c: a paid call becomes a receipt.
 
-1. the catalog gives engine and price
+1. the catalog gives engine and price, and a lease on them until the call has ended
 2. quote: the most this call can cost, a pure function of body and price
 3. no payment: 402 with the offers
 4. the voucher or authorisation is verified here, without asking anybody
 5. reserve: nothing is generated without a `Reservation`
 6. generate
-7. charge: from measured usage, never above the quote
+7. charge: from measured usage, never above the quote, and only while the weights are sound
 8. one database transaction: charge + receipt + log entry
 9. answer
 
 Failure before the first token: released, nothing charged, a receipt that says so. A client that
-leaves midway is charged for what was delivered, and step 8 happens all the same.
+leaves midway is charged for what was delivered, and step 8 happens all the same. A model that is
+unloaded, replaced or revoked meanwhile finishes its calls; one whose weights changed in memory
+does not: they fail, uncharged, with a receipt that says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,9 +28,10 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection
 
 from inference.audit.log import AuditLog
-from inference.catalog import Catalog, CatalogEntry
+from inference.call import Answer, Call, Stream
+from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
-from inference.errors import NodeError, PaymentRefusedError
+from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
 from inference.payments.cashier import Cashier
 from inference.payments.mover import SettlementPendingError
 from inference.payments.offers import Offers
@@ -41,37 +44,6 @@ from inference.work import Work
 
 # Seconds between tries to write down a call that was served while the database was busy.
 _RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request as it came: `body` is the exact bytes, `payment` the header or None."""
-
-    url: str
-    body: bytes
-    payment: str | None
-    model: str
-    task: str
-    prepare: Callable[[CatalogEntry], Awaitable[Work]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What leaves the node in one piece. `headers` are the payment headers."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-    failure: NodeError | None = None
-    media_type: str = "application/json"
-
-
-@dataclass(frozen=True)
-class Stream:
-    """What leaves piece by piece; `events` must be closed by whoever sends them."""
-
-    headers: dict[str, str]
-    events: AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True)
@@ -88,14 +60,19 @@ class Till:
 
 @dataclass(frozen=True)
 class _Sale:
-    """A call that holds a reservation."""
+    """A call that holds a reservation, on a model that its lease holds."""
 
     call: Call
-    entry: CatalogEntry
+    lease: Lease
     work: Work
     quote: int
     secured: Secured
     salts: Salts = field(default_factory=Salts.random)
+
+    @property
+    def entry(self) -> CatalogEntry:
+        """The model that answers."""
+        return self.lease.entry
 
 
 async def run(call: Call, till: Till) -> Answer | Stream:
@@ -104,7 +81,18 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     Raises `NodeError` for what is refused before a payment is touched: unknown or stopped model,
     a wrong body, a header that cannot be read, a chain that does not answer.
     """
-    entry = till.catalog.get(call.model, task=call.task)  # 1
+    lease = till.catalog.lease(call.model, task=call.task)  # 1
+    answer = None
+    try:
+        answer = await _run(call, lease, till)
+        return answer
+    finally:
+        if not isinstance(answer, Stream):  # a stream ends its lease itself
+            lease.end()
+
+
+async def _run(call: Call, lease: Lease, till: Till) -> Answer | Stream:
+    entry = lease.entry
     till.ready()
     work = await call.prepare(entry)
     till.statements.check(entry, work)
@@ -128,7 +116,7 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", _paid_headers(header), error)
-    return await _finish(_Sale(call, entry, work, amount, secured), till)
+    return await _finish(_Sale(call, lease, work, amount, secured), till)
 
 
 def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
@@ -155,7 +143,9 @@ async def _finish(sale: _Sale, till: Till) -> Answer | Stream:
 
 async def _serve(sale: _Sale, till: Till) -> Answer:
     try:
+        _check_still_sold(sale, till)
         body = b"".join([piece async for piece in sale.work.perform()])  # 6
+        till.catalog.check_sound(sale.entry)
     except NodeError as failure:
         return await _failed(sale, till, failure)
     charged = _charge(sale)  # 7
@@ -166,13 +156,20 @@ async def _serve(sale: _Sale, till: Till) -> Answer:
     response = SaltedHash(sale.salts.response).add(body)
     try:
         statement, header = await _record(sale, till, "ok", response, charged)  # 8
-    except PaymentRefusedError as failure:
-        # Only a channel's can be refused here: calls beside this one used up its ceiling.
+    except (PaymentRefusedError, ModelStoppedError) as failure:
+        # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
+        # weights were found changed in this moment.
         return await _failed(sale, till, failure)
     if sale.work.streams:
         body += sale.work.closing(statement.receipt.bundle())
         return Answer(200, body, _paid_headers(header), media_type="text/event-stream")
     return Answer(200, body, _paid_headers(header))  # 9
+
+
+def _check_still_sold(sale: _Sale, till: Till) -> None:
+    """Ask again before anything is generated: a deposit can take many seconds on chain."""
+    till.ready()
+    till.catalog.check_on_sale(sale.entry)
 
 
 async def _give_back(sale: _Sale, till: Till) -> str:
@@ -194,8 +191,11 @@ async def _stream(sale: _Sale, till: Till) -> Answer | Stream:
     """
     pieces = sale.work.perform()
     try:
+        _check_still_sold(sale, till)
         first = await anext(pieces)
+        till.catalog.check_sound(sale.entry)
     except NodeError as failure:
+        await pieces.aclose()
         return await _failed(sale, till, failure)
     events = _events(sale, till, first, pieces)
     # A generator that was never begun cannot clean up: begun, its charge is booked at any rate.
@@ -211,6 +211,7 @@ async def _events(
         yield b""
         yield _heard(response, first)
         async for piece in pieces:  # 6
+            till.catalog.check_sound(sale.entry)
             yield _heard(response, piece)
         status = "ok"
     except NodeError as failure:
@@ -219,10 +220,19 @@ async def _events(
     finally:
         # Also when the reader left: what was delivered is charged, whoever stops waiting.
         await pieces.aclose()
-        charged = 0 if status == "failed" else _charge(sale)  # 7
-        recording = asyncio.ensure_future(_record(sale, till, status, response, charged))  # 8
-        statement, _ = await asyncio.shield(recording)
+        booking = asyncio.ensure_future(_book_stream(sale, till, status, response))  # 7, 8
+        booking.add_done_callback(lambda _: sale.lease.end())
+        statement = await asyncio.shield(booking)
     yield sale.work.closing(statement.receipt.bundle())  # 9
+
+
+async def _book_stream(sale: _Sale, till: Till, status: str, response: SaltedHash) -> Statement:
+    """Charge a stream for what was delivered; nothing if it failed or its model is not sound."""
+    charged = 0 if status == "failed" else _charge(sale)
+    try:
+        return (await _record(sale, till, status, response, charged))[0]
+    except ModelStoppedError:  # found in this moment: what was delivered may be false
+        return (await _record(sale, till, "failed", response, 0))[0]
 
 
 def _heard(response: SaltedHash, piece: bytes) -> bytes:
@@ -263,11 +273,16 @@ async def _record(
     )
 
     def commit(tx: Connection) -> tuple[Statement, str]:
+        if charged and sale.secured.scheme != "exact":
+            # The last moment: this transaction may have waited. An `exact` payment has moved.
+            till.catalog.check_sound(sale.entry)
         booked = till.cashier.book(tx, sale.secured, charged, told=told)
         position = till.log.next_position(tx)
         statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)
+        if charged:
+            till.catalog.mark_paid(sale.entry)
         return statement, till.cashier.response(booked, statement.extensions)
 
     for pause in _RETRY_S:

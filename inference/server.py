@@ -29,8 +29,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: str) -> None:
-    """Open the node and serve until Ctrl-C or a polite kill ends it, calls in flight finished."""
+def run(
+    config: NodeConfig,
+    listener: socket.socket,
+    terminal: Terminal,
+    url: str,
+    *,
+    empty: bool = False,
+) -> None:
+    """Open the node and serve until Ctrl-C or a polite kill ends it, calls in flight finished.
+
+    `empty` allows settings without a model.
+    """
     # uvicorn raises the signal again when it has stopped: asked to end, the command has succeeded.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # torch takes seconds to import, and a port that is taken is told before.
@@ -43,7 +53,7 @@ def run(config: NodeConfig, listener: socket.socket, terminal: Terminal, url: st
         terminal.err.print(f"{label} …", style="dim")
         return lambda _: None
 
-    node = Node.open(config, progress)
+    node = Node.open(config, progress, empty=empty)
     try:
         listener.listen(_BACKLOG)
     except OSError as error:  # somebody else bound the same port, and listened first

@@ -74,8 +74,8 @@ class Statements:
     def check(self, entry: CatalogEntry, work: Work) -> None:
         """Raise `RequestError` for what no receipt could state: asked before anything is paid."""
         try:
-            _model(entry, entry.verified.block)
-            _runtime(entry)
+            model_facts(entry, entry.verified.block)
+            runtime_facts(entry)
             _sampling(work)
         except FormatError as error:
             raise RequestError(f"no receipt can state this: {error.message}") from error
@@ -89,8 +89,8 @@ class Statements:
             id="rcpt_" + secrets.token_urlsafe(18),
             status=outcome.status,
             served_at=outcome.served_at,
-            model=_model(entry, outcome.block),
-            runtime=_runtime(entry),
+            model=model_facts(entry, outcome.block),
+            runtime=runtime_facts(entry),
             sampling=_sampling(work),
             tokens=TokenFacts(
                 input_digest=token_digest(work.input_ids),
@@ -122,7 +122,8 @@ class Statements:
         return {"offer-receipt": {"info": {"receipt": signed}}}, statement.digest()
 
 
-def _model(entry: CatalogEntry, block: Block) -> ModelFacts:
+def model_facts(entry: CatalogEntry, block: Block) -> ModelFacts:
+    """Return which model an entry is, found to stand at `block`."""
     verified = entry.verified
     return ModelFacts(
         name=entry.name,
@@ -135,7 +136,8 @@ def _model(entry: CatalogEntry, block: Block) -> ModelFacts:
     )
 
 
-def _runtime(entry: CatalogEntry) -> RuntimeFacts:
+def runtime_facts(entry: CatalogEntry) -> RuntimeFacts:
+    """Return what computes with an entry."""
     facts = entry.engine.facts
     return RuntimeFacts(
         engine=facts.engine,

@@ -14,109 +14,45 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
 from registry.chain.deploy import Deployment
+from registry.chain.endpoint import host_of
 from registry.errors import ConfigError, KeyRefusedError
 from registry.policy import GIB, Policy
+from registry.section import FILE_NAME as FILE_NAME
+from registry.section import Section as Section
 from registry.signing.signer import Signer, refuse_well_known
 
-FILE_NAME: Final = "weightproof.toml"
 # What `inference.config` reads of the same file.
 _NODE_SECTIONS: Final = ("node", "models")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DIGEST: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
+# Settings of the section `contracts` that pin a contract's code.
+PINNED: Final = ("model_registry_code", "attestations_code")
 _ANVIL: Final = re.compile(r"anvil:[0-9]{1,4}", re.ASCII)
-_KINDS: Final = {str: "text in quotes", int: "a whole number", list: "a list", dict: "a table"}
-
-
-class Section:
-    """One table of the file; every key must be asked for, or `finish` refuses the rest."""
-
-    def __init__(self, name: str, table: Mapping[str, Any]) -> None:
-        self._name = name
-        self._table = dict(table)
-        self._asked: set[str] = set()
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a string; without a default it is required."""
-        return str(self._value(key, str, default))
-
-    def integer(self, key: str, default: int, *, low: int = 0, high: int = 2**63) -> int:
-        """Return an integer within [low, high]."""
-        value = self._value(key, int, default)
-        if isinstance(value, bool) or not low <= value <= high:
-            raise ConfigError(f"{self._full(key)} must be an integer from {low} to {high}")
-        return int(value)
-
-    def text_or_integer(self, key: str, default: str | int) -> str | int:
-        """Return a string or an integer, as it was written."""
-        kind = int if isinstance(self._table.get(key, default), int) else str
-        value: str | int = self._value(key, kind, default)
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of strings, empty when absent."""
-        value = self._value(key, list, [])
-        if not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{self._full(key)} must be a list of texts in quotes")
-        return tuple(value)
-
-    def section(self, key: str) -> Section:
-        """Return the table below `key`, empty when absent."""
-        return Section(self._full(key), self._value(key, dict, {}))
-
-    def sections(self, key: str) -> tuple[Section, ...]:
-        """Return the array of tables below `key`."""
-        self._asked.add(key)
-        tables = self._table.get(key, [])
-        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise ConfigError(f"{key} must be a list of tables", hint=f"write [[{key}]] above each")
-        return tuple(Section(f"{key}[{i}]", table) for i, table in enumerate(tables))
-
-    def finish(self, *, but: Iterable[str] = ()) -> None:
-        """Raise `ConfigError` for keys nobody asked for; `but` names those that others read."""
-        if unknown := sorted(set(self._table) - self._asked - set(but)):
-            raise ConfigError(
-                f"unknown setting {self._full(unknown[0])}", hint="is it spelt as in the README?"
-            )
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._table
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def _value(self, key: str, kind: type, default: Any) -> Any:
-        self._asked.add(key)
-        value = self._table.get(key, default)
-        if value is None:
-            raise ConfigError(
-                f"setting {self._full(key)} is missing", hint=f"set it in {FILE_NAME}"
-            )
-        if not isinstance(value, kind):
-            raise ConfigError(f"{self._full(key)} must be {_KINDS[kind]}")
-        return value
-
-    def _full(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
 
 
 @dataclass(frozen=True)
 class ChainConfig:
     """Which chain, and which of its blocks count as settled.
 
-    `finality` is "latest" (devnets), "finalized", or a number of confirmations.
+    `finality` is "latest" (devnets), "finalized", or a number of confirmations. `heads_url` is
+    where new heads are pushed, empty where they are only polled; `witnesses` are further RPC
+    addresses that must agree with `rpc_url`.
     """
 
     rpc_url: str
     chain_id: int
     finality: str | int
     timeout_s: int
+    heads_url: str = ""
+    witnesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +103,8 @@ class RegistryConfig:
     path: Path
     chain: ChainConfig
     contracts: Deployment
+    # Fingerprints of contracts whose code is trusted though it is not this version's, by name.
+    code: Mapping[str, bytes]
     store: StoreConfig
     keys: KeyConfig
     policy: Policy
@@ -229,7 +167,8 @@ def registry_config(path: Path, root: Section) -> RegistryConfig:
     return RegistryConfig(
         path=path,
         chain=(chain := _chain(root.section("chain"))),
-        contracts=_contracts(root.section("contracts"), chain.chain_id),
+        contracts=_contracts(contracts := root.section("contracts"), chain.chain_id),
+        code={name: _fingerprint(contracts, name) for name in PINNED if name in contracts},
         store=_store(root.section("store"), path.parent),
         keys=_keys(root.section("keys"), path.parent),
         policy=_policy(root.section("policy")),
@@ -242,10 +181,32 @@ def _chain(section: Section) -> ChainConfig:
         chain_id=section.integer("chain_id", 31337, low=1),
         finality=_finality(section.text_or_integer("finality", "finalized")),
         timeout_s=section.integer("timeout_s", 10, low=1, high=600),
+        heads_url=section.text("heads_url", ""),
+        witnesses=section.texts("witnesses"),
     )
     section.text("rpc_url", "")
     section.finish()
+    _check_addresses(config)
     return config
+
+
+def _check_addresses(config: ChainConfig) -> None:
+    """Refuse addresses of another kind; none is shown, for they may hold keys."""
+    for setting, addresses, schemes in (
+        ("chain.heads_url", [config.heads_url] if config.heads_url else [], ("ws", "wss")),
+        ("chain.witnesses", config.witnesses, ("http", "https")),
+    ):
+        for address in addresses:
+            try:
+                host_of(address, schemes)
+            except ConfigError as error:
+                raise ConfigError(f"{setting}: {error.message}") from error
+    asked = (config.rpc_url, *config.witnesses)
+    if len(set(asked)) != len(asked):
+        raise ConfigError(
+            "chain.witnesses names an endpoint twice",
+            hint="an endpoint cannot be its own witness; name others, of other operators",
+        )
 
 
 def _finality(value: str | int) -> str | int:
@@ -259,8 +220,16 @@ def _finality(value: str | int) -> str | int:
 
 def _contracts(section: Section, chain_id: int) -> Deployment:
     from_block = section.integer("from_block", 0)
-    addresses = {name: section.text(name) for name in section if name != "from_block"}
+    others = ("from_block", *PINNED)
+    addresses = {name: section.text(name) for name in section if name not in others}
     return Deployment.from_json({"chain_id": chain_id, "from_block": from_block, **addresses})
+
+
+def _fingerprint(section: Section, name: str) -> bytes:
+    text = section.text(name)
+    if not _DIGEST.fullmatch(text):
+        raise ConfigError(f"contracts.{name} must be 0x and 64 hexadecimal digits")
+    return bytes.fromhex(text[2:])
 
 
 def _store(section: Section, folder: Path) -> StoreConfig:

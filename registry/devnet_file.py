@@ -24,12 +24,14 @@ _PAYER_FUNDS: Final = 1000 * ONE
 def prepare_devnet(chain: Chain, folder: Path, rpc_url: str) -> tuple[Path, Deployment]:
     """Deploy on a fresh chain, or find what an earlier run left; return file and deployment.
 
-    A file that is there keeps what its owner added: only the RPC address is changed.
+    A file that is there keeps what its owner added: only the endpoint's addresses are changed.
     """
     path = folder / FILE_NAME
     if path.exists() and (deployment := _deployed(chain, path)) is not None:
         text = path.read_text()
-        path.write_text(re.sub(r'(?m)^rpc_url = ".*"$', f'rpc_url = "{rpc_url}"', text, count=1))
+        for name, url in (("rpc_url", rpc_url), ("heads_url", _heads_url(rpc_url))):
+            text = re.sub(rf'(?m)^{name} = ".*"$', f'{name} = "{url}"', text, count=1)
+        path.write_text(text)
         return path, deployment
     if path.exists():
         raise ConfigError(
@@ -64,6 +66,11 @@ def _deployed(chain: Chain, path: Path) -> Deployment | None:
     return contracts
 
 
+def _heads_url(rpc_url: str) -> str:
+    # Anvil serves WebSockets at the port of its HTTP.
+    return re.sub("^http", "ws", rpc_url)
+
+
 def _signer(role: str, chain: Chain) -> Signer:
     return Signer.anvil(ROLES[role], chain_id=chain.chain_id)
 
@@ -80,6 +87,7 @@ def _text(chain: Chain, rpc_url: str, deployment: Deployment) -> str:
 
 [chain]
 rpc_url = "{rpc_url}"
+heads_url = "{_heads_url(rpc_url)}"
 chain_id = {chain.chain_id}
 finality = "latest"
 

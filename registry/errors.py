@@ -12,6 +12,7 @@
     │   ├── BlockCorruptError            bytes came that do not hash to the CID
     │   └── BlockStoreError              the store cannot be reached or written
     ├── FileRefusedError        exit 3   a file is extra, missing, changed or of a forbidden kind
+    ├── TemplateRefusedError    exit 3   messages that a chat template does not take
     ├── RecordError             exit 3   the chain's record forbids it
     │   ├── RecordUnknownError           no such record
     │   └── RecordRevokedError           it or something it came from was revoked
@@ -23,6 +24,8 @@
         ├── ChainUnreachableError        no answer
         │   └── TransactionUnknownError  sent, but its outcome is not known; carries the hash
         ├── ChainMismatchError           another chain, or no contract at the address
+        ├── ChainStaleError              its newest final block is too old to trust
+        ├── ChainDisputedError           endpoints, or one endpoint's two answers, contradict
         └── TransactionFailedError       a transaction reverted; carries the decoded reason
 """
 
@@ -100,6 +103,12 @@ class FileRefusedError(WeightproofError):
         self.rule = rule
 
 
+class TemplateRefusedError(WeightproofError):
+    """A model's chat template or tokenizer does not take this text."""
+
+    exit_code = 3
+
+
 class RecordError(WeightproofError):
     """The chain's record forbids what was asked."""
 
@@ -154,6 +163,23 @@ class TransactionUnknownError(ChainUnreachableError):
 
 class ChainMismatchError(ChainError):
     """Another chain than expected, or no contract at an address."""
+
+
+class ChainStaleError(ChainError):
+    """The newest final block is too old: whoever shows it lags, and may hide a revocation."""
+
+
+class ChainDisputedError(ChainError):
+    """Two answers about the same block contradict: somebody lies, or history was rewritten.
+
+    `evidence` holds who said what, as (host, value) pairs.
+    """
+
+    def __init__(
+        self, message: str, *, evidence: tuple[tuple[str, str], ...] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.evidence = evidence
 
 
 class TransactionFailedError(ChainError):

@@ -83,6 +83,10 @@ class Fields:
         """Take an object, to be read in turn."""
         return Fields(self._take(name), f"{self._where}.{name}")
 
+    def optional_below(self, name: str) -> Fields | None:
+        """Take an object, to be read in turn, or return None where the field is absent."""
+        return self.below(name) if name in self._left else None
+
     def end(self) -> None:
         """Refuse whatever was not asked for."""
         for name in sorted(self._left):

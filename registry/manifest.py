@@ -7,17 +7,17 @@ so its CID follows from the record. A value of these classes is a valid manifest
 
 from __future__ import annotations
 
-import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import ClassVar, Final, TypeAlias
 
 from registry.errors import ManifestError
 from registry.fields import Fields, show_digest
 from registry.hashing.dataset import HashedFile
-from registry.ipfs.cid import RAW, Cid
+from registry.ipfs.cid import Cid
+from registry.manifest_block import Block
+from registry.manifest_model import FORMAT_1, FORMAT_2, TASKS, ModelManifest
 from registry.manifest_parts import (
     Environment,
     Parent,
@@ -28,16 +28,16 @@ from registry.manifest_parts import (
 )
 from registry.manifest_rules import (
     check_files,
+    check_license,
     check_metrics,
     check_name,
     check_parents,
-    check_tensors,
     check_texts,
     frozen,
     require,
 )
 from registry.record import Kind
-from registry.signing.canonical import MAX_BYTES, JsonObject, decode_object, encode
+from registry.signing.canonical import JsonObject, decode_object
 
 __all__ = [
     "TASKS",
@@ -53,43 +53,9 @@ __all__ = [
     "parse_manifest",
 ]
 
-TASKS: Final = ("chat", "classify", "embed")
-
-
-class _Block(ABC):
-    """What all manifests can do: be one block with a digest and a CID."""
-
-    @abstractmethod
-    def to_json(self) -> JsonObject:
-        """Return the manifest as a JSON object."""
-
-    @cached_property
-    def _encoded(self) -> bytes:
-        data = encode(self.to_json())
-        if len(data) > MAX_BYTES:
-            raise ManifestError(
-                f"the manifest has {len(data)} bytes, more than the {MAX_BYTES} of one block",
-                hint="pack many small files into fewer large ones",
-            )
-        return data
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes: the block."""
-        return self._encoded
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of the block, 32 bytes: what the chain records."""
-        return hashlib.sha256(self._encoded).digest()
-
-    @property
-    def cid(self) -> Cid:
-        """The block's name."""
-        return Cid(RAW, self.digest)
-
 
 @dataclass(frozen=True)
-class DatasetManifest(_Block):
+class DatasetManifest(Block):
     """A dataset: a folder of files. `root` is the folder's CID."""
 
     format: ClassVar[str] = "weightproof/dataset@1"
@@ -102,7 +68,7 @@ class DatasetManifest(_Block):
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        _check_license(self.license)
+        check_license(self.license)
         check_files(self.files, self.root)
 
     @property
@@ -132,7 +98,7 @@ class DatasetManifest(_Block):
 
 
 @dataclass(frozen=True)
-class RunManifest(_Block):
+class RunManifest(Block):
     """One training: what went in, where it ran, what came out. Times are Unix seconds.
 
     `datasets` and `base` are record ids; `output_root` is the CID of the folder it made; metrics
@@ -197,82 +163,13 @@ class RunManifest(_Block):
         }
 
 
-@dataclass(frozen=True)
-class ModelManifest(_Block):
-    """A model: its files, every tensor in them, what it came from and how it is served.
-
-    Tensors are sorted by file, then name.
-    """
-
-    format: ClassVar[str] = "weightproof/model@1"
-    kind: ClassVar[Kind] = Kind.MODEL
-
-    name: str
-    task: str
-    architecture: str
-    root: Cid
-    files: tuple[HashedFile, ...]
-    tensors: tuple[TensorEntry, ...]
-    parents: tuple[Parent, ...]
-    metrics: Mapping[str, str]
-    serving: Serving
-    license: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", frozen(self.metrics))
-        check_name(self.name, "name")
-        check_name(self.architecture, "architecture")
-        _check_license(self.license)
-        require(self.task in TASKS, f"task {self.task!r:.40} is none of {', '.join(TASKS)}")
-        check_files(self.files, self.root)
-        check_tensors([(t.file, t.name, t.dtype, t.shape) for t in self.tensors], self.files)
-        check_metrics(self.metrics)
-        check_parents(self.parent_ids)
-
-    @property
-    def parent_ids(self) -> tuple[bytes, ...]:
-        """The ids of the runs and models it came from."""
-        return tuple(parent.id for parent in self.parents)
-
-    @classmethod
-    def read(cls, fields: Fields) -> ModelManifest:
-        """Read one from JSON."""
-        return cls(
-            name=fields.text("name"),
-            task=fields.text("task"),
-            architecture=fields.text("architecture"),
-            root=fields.cid("root"),
-            files=read_files(fields),
-            tensors=tuple(TensorEntry.read(item, at) for at, item in fields.items("tensors")),
-            parents=tuple(Parent.read(item, at) for at, item in fields.items("parents")),
-            metrics=fields.texts("metrics"),
-            serving=Serving.read(fields.below("serving")),
-            license=fields.optional_text("license"),
-        )
-
-    def to_json(self) -> JsonObject:
-        """Return the manifest as a JSON object."""
-        return {
-            "format": self.format,
-            "name": self.name,
-            "task": self.task,
-            "architecture": self.architecture,
-            "root": str(self.root),
-            "files": files_to_json(self.files),
-            "tensors": [tensor.to_json() for tensor in self.tensors],
-            "parents": [parent.to_json() for parent in self.parents],
-            "metrics": dict(self.metrics),
-            "serving": self.serving.to_json(),
-            **({"license": self.license} if self.license else {}),
-        }
-
-
 Manifest: TypeAlias = DatasetManifest | RunManifest | ModelManifest
 
 _READERS: Final[Mapping[str, Callable[[Fields], Manifest]]] = {
     DatasetManifest.format: DatasetManifest.read,
     RunManifest.format: RunManifest.read,
-    ModelManifest.format: ModelManifest.read,
+    FORMAT_1: partial(ModelManifest.read, version=1),
+    FORMAT_2: partial(ModelManifest.read, version=2),
 }
 
 
@@ -293,8 +190,3 @@ def parse_manifest(data: bytes) -> Manifest:
     found = reader(fields)
     fields.end()
     return found
-
-
-def _check_license(license: str | None) -> None:
-    if license is not None:
-        check_name(license, "license")

@@ -185,6 +185,26 @@ def read_files(fields: Fields) -> tuple[HashedFile, ...]:
     return tuple(found)
 
 
+def headers_to_json(headers: Mapping[str, bytes]) -> list[JsonObject]:
+    """Return header digests as a JSON list, sorted by path."""
+    return [{"path": path, "digest": show_digest(headers[path])} for path in sorted(headers)]
+
+
+def read_headers(fields: Fields) -> Mapping[str, bytes]:
+    """Read the list `headers` from JSON: sorted by path, so that a value has one text."""
+    found: dict[str, bytes] = {}
+    last = ""
+    for where, item in fields.items("headers"):
+        header = Fields(item, where)
+        path, digest = header.text("path"), header.digest("digest")
+        header.end()
+        require(path > last, f"headers are not sorted by path at {path!r:.80}")
+        found[path] = digest
+        last = path
+    require(bool(found), "headers is empty")
+    return found
+
+
 def _size(value: JsonValue, where: str) -> int:
     if not isinstance(value, int):
         raise ManifestError(f"{where} is not an integer")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from registry.errors import FileRefusedError, ManifestError
 from registry.hashing.dataset import HashedFile, root_of
@@ -19,6 +19,7 @@ from registry.ipfs.cid import DIGEST_BYTES, Cid
 
 # A tensor as the rules see it: file, name, dtype, shape.
 TensorRow: TypeAlias = tuple[str, str, str, Sequence[int]]
+Value = TypeVar("Value")
 
 # Names and keys are shown in one line of a terminal; values may be a short paragraph.
 MAX_NAME_CHARACTERS: Final = 256
@@ -40,6 +41,12 @@ def check_name(value: str, what: str) -> None:
     """Demand 1 to 256 printable characters."""
     good = 0 < len(value) <= MAX_NAME_CHARACTERS and value.isprintable()
     require(good, f"{what} is not 1 to {MAX_NAME_CHARACTERS} printable characters: {value!r:.60}")
+
+
+def check_license(license: str | None) -> None:
+    """Demand a name, or nothing."""
+    if license is not None:
+        check_name(license, "license")
 
 
 def check_texts(values: Mapping[str, str], what: str) -> None:
@@ -107,6 +114,16 @@ def check_tensors(tensors: Sequence[TensorRow], files: Sequence[HashedFile]) -> 
         require(room[file] >= 0, f"tensor {name} does not fit into {file}")
 
 
-def frozen(values: Mapping[str, str]) -> Mapping[str, str]:
+def check_headers(headers: Mapping[str, bytes], files: Sequence[HashedFile]) -> None:
+    """Demand a digest of the header of every weight file, and of nothing else."""
+    weights = {file.path for file in files if file.path.endswith(WEIGHTS_SUFFIX)}
+    for path in sorted(weights ^ headers.keys()):
+        fault = "has no header digest" if path in weights else "has a header digest, but no weights"
+        raise ManifestError(f"{path} {fault}")
+    for path, digest in headers.items():
+        check_digest(digest, f"the header digest of {path}")
+
+
+def frozen(values: Mapping[str, Value]) -> Mapping[str, Value]:
     """Return a copy that nobody can change."""
     return MappingProxyType(dict(values))

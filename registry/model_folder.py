@@ -6,23 +6,29 @@ may be loaded is the loader's decision.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Final
 
 from registry.errors import FileRefusedError
 from registry.hashing.dataset import HashedFile
-from registry.hashing.safetensors_header import DTYPE_BYTES
+from registry.hashing.safetensors_header import DTYPE_BYTES, header_bytes
 from registry.hashing.sealed import SealedFile
 from registry.hashing.walk import read_beneath
 from registry.hashing.weights import hash_weights
 from registry.manifest_parts import Serving, TensorEntry
 from registry.manifest_rules import WEIGHTS_SUFFIX
+from registry.text.chat_template import PATH as TEMPLATE
+from registry.text.golden import Golden, make_golden
+from registry.text.model_text import CONFIG, TEXT_FILES, check_one_template, read_model_text
+from registry.text.strict_json import parse_object
+from registry.text.tokenizer import PATH as TOKENIZER
 
-CONFIG: Final = "config.json"
 # A configuration is some kilobytes; label lists make some of them larger.
 _MAX_CONFIG_BYTES: Final = 4 * 1024 * 1024
 _CONTEXT_KEYS: Final = ("max_position_embeddings", "n_positions", "n_ctx")
@@ -72,26 +78,59 @@ def serving_of(config: Mapping[str, object], tensors: Sequence[TensorEntry], tas
     return Serving(sizes.most_common(1)[0][0], context, output)
 
 
-def hash_tensors(folder: Path, files: Sequence[HashedFile]) -> tuple[TensorEntry, ...]:
-    """Return every tensor of the weight files among `files`, sorted by file and name.
+def hash_tensors(
+    folder: Path, files: Sequence[HashedFile]
+) -> tuple[tuple[TensorEntry, ...], dict[str, bytes]]:
+    """Return every tensor in `files`, sorted by file and name, and each header's SHA-256 by path.
 
     Each weight file is copied and checked against its CID first, so that tensors and CIDs are of
     the same bytes. Raises `FileRefusedError` naming file and rule.
     """
     found: list[TensorEntry] = []
+    headers: dict[str, bytes] = {}
     for file in files:
         if not file.path.endswith(WEIGHTS_SUFFIX):
             continue
-        sealed = SealedFile.copy(read_beneath(folder, file.path), file.cid, file.size, file.path)
-        try:
-            for tensor in hash_weights(sealed.view(), path=file.path):
+        with _sealed(folder, file) as data:
+            headers[file.path] = hashlib.sha256(header_bytes(data, path=file.path)).digest()
+            for tensor in hash_weights(data, path=file.path):
                 found.append(
                     TensorEntry(file.path, tensor.name, tensor.dtype, tensor.shape, tensor.digest)
                 )
-        finally:
-            sealed.close()
     if not found:
         raise FileRefusedError(
             str(folder.name), "holds no safetensors weights", hint="convert them to safetensors"
         )
-    return tuple(found)
+    return tuple(found), headers
+
+
+def golden_of(folder: Path, files: Sequence[HashedFile], *, task: str) -> Golden | None:
+    """Return the golden vectors of a model's text, or None where it has no tokenizer.
+
+    Raises `FileRefusedError` naming file and rule for a tokenizer or template that no loader
+    takes, and for a second template that some other reader might prefer.
+    """
+    listed = {file.path: file for file in files}
+    if TOKENIZER not in listed:
+        return None
+    check_one_template(listed)
+    texts: dict[str, bytes] = {}
+    for path in TEXT_FILES:
+        if path in listed:
+            with _sealed(folder, listed[path]) as data:
+                texts[path] = data.tobytes()
+    rows = parse_object(texts[CONFIG], CONFIG).get("vocab_size") if CONFIG in texts else None
+    text = read_model_text(texts, rows=rows if isinstance(rows, int) else None)
+    if text.template is None and task == "chat":
+        raise FileRefusedError(TEMPLATE, "is missing: this model cannot chat")
+    return make_golden(text.tokenizer, text.template)
+
+
+@contextmanager
+def _sealed(folder: Path, file: HashedFile) -> Iterator[memoryview]:
+    """Yield a file's bytes, copied and checked against its CID."""
+    sealed = SealedFile.copy(read_beneath(folder, file.path), file.cid, file.size, file.path)
+    try:
+        yield sealed.view()
+    finally:
+        sealed.close()

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 
 from registry.attestation import Attestation
-from registry.errors import ConfigError, FileRefusedError, PolicyError, RecordRevokedError
+from registry.errors import (
+    ChainStaleError,
+    ConfigError,
+    FileRefusedError,
+    PolicyError,
+    RecordRevokedError,
+)
 from registry.hashing.dataset import HashedFile
+from registry.manifest_rules import WEIGHTS_SUFFIX
 from registry.record import Record, Status
 
 GIB: Final = 1024**3
+# All files of a model beside its weights together, in bytes. They are copied into memory whole, and
+# a publisher can make a file of any size out of one block; tokenizers take up to 35 MB.
+MAX_SIDE_BYTES: Final = 256 * 1024 * 1024
 # Formats whose reading can run code, and archives that can hold them.
 FORBIDDEN_SUFFIXES: Final = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack"}
-    | {".h5", ".hdf5", ".keras", ".mar", ".nemo", ".pb", ".onnx", ".gguf", ".llamafile"}
-    | {".zip", ".tar", ".gz", ".py", ".pyc", ".so", ".dll", ".dylib", ".sh", ".exe"}
+    | {".dill", ".cloudpickle", ".skops", ".pdparams", ".pdopt", ".pdmodel", ".ptl", ".rds"}
+    | {".h5", ".hdf5", ".keras", ".mar", ".nemo", ".pb", ".onnx", ".gguf", ".ggml", ".llamafile"}
+    | {".tflite", ".mlmodel", ".engine", ".whl", ".egg", ".jar", ".class", ".wasm", ".js"}
+    | {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+    | {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".bat", ".cmd", ".ps1", ".exe"}
 )
 
 
@@ -60,10 +72,13 @@ class Policy:
 
 
 def check_freshness(policy: Policy, block_time: int, now: int) -> None:
-    """Refuse facts from a block that is too old: an endpoint that lags may hide a revocation."""
+    """Refuse facts from a block that is too old: an endpoint that lags may hide a revocation.
+
+    Raises `ChainStaleError`: it says nothing against a model, and passes when the block is fresh.
+    """
     limit = policy.max_block_age_s
     if limit is not None and now - block_time > limit:
-        raise PolicyError(
+        raise ChainStaleError(
             f"the block is {now - block_time} s old, more than the {limit} s allowed",
             hint="the RPC endpoint lags behind; use another one",
         )
@@ -122,17 +137,33 @@ def check_files(policy: Policy, files: Sequence[HashedFile]) -> None:
         )
     for file in files:
         check_file_kind(file.path)
+    beside = [file for file in files if not file.path.endswith(WEIGHTS_SUFFIX)]
+    if sum(file.size for file in beside) > MAX_SIDE_BYTES:
+        largest = max(beside, key=lambda file: file.size)
+        raise FileRefusedError(
+            largest.path,
+            f"has {largest.size} bytes: all files but the weights may have {MAX_SIDE_BYTES} "
+            "together",
+        )
 
 
 def check_file_kind(path: str) -> None:
-    """Raise `FileRefusedError` for a file whose format can run code when it is read."""
-    suffix = PurePosixPath(path).suffix.lower()
+    """Refuse formats that can run code when they are read, and weights in a folder below.
+
+    Raises `FileRefusedError`.
+    """
+    # A name that begins with its only dot, such as .pkl, has that kind too.
+    _, dot, ending = path.rpartition("/")[2].lower().rpartition(".")
+    suffix = dot + ending if dot else ""
     if suffix in FORBIDDEN_SUFFIXES:
         raise FileRefusedError(
             path,
             f"files of kind {suffix} are refused: reading them can run code",
             hint="convert weights to safetensors and leave other files out",
         )
+    if suffix == WEIGHTS_SUFFIX and "/" in path:
+        # Other loaders would not find them there, and load what else they find.
+        raise FileRefusedError(path, "weight files lie at the top of a model's folder")
 
 
 def _addresses(texts: Iterable[str], what: str) -> frozenset[str]:

@@ -4,7 +4,7 @@
 2. The environment of the training is captured      (`registry.training.environment`)
 3. The model is trained                             (`registry.training.run`)
 4. Weights, configuration, tokenizer and template are hashed: every file a CID, every tensor a
-   digest.
+   digest. What tokenizer and template make of fixed texts is kept as golden vectors.
 5. The manifest is one canonical block; its digest is its name.
 6. All blocks are put into the block store, and the manifest and the folder are read back.
 7. The digest is recorded on chain, by the publisher directly, or signed by the publisher and sent
@@ -38,7 +38,13 @@ from registry.manifest import (
     RunManifest,
     Serving,
 )
-from registry.model_folder import architecture_of, hash_tensors, read_config, serving_of
+from registry.model_folder import (
+    architecture_of,
+    golden_of,
+    hash_tensors,
+    read_config,
+    serving_of,
+)
 from registry.policy import check_file_kind
 from registry.record import Status, record_id
 from registry.signing.signer import Signer
@@ -134,8 +140,9 @@ def register_model(
     for found in walk(folder, allow_hard_links=True):
         check_file_kind(found.path)
     hashed = hash_folder(folder, sink=blocks, progress=progress)
-    tensors = hash_tensors(folder, hashed.files)
+    tensors, headers = hash_tensors(folder, hashed.files)
     config = read_config(folder)
+    golden = golden_of(folder, hashed.files, task=task)
     # 5.
     manifest = ModelManifest(
         name=name,
@@ -148,6 +155,8 @@ def register_model(
         metrics=metrics or {},
         serving=serving or serving_of(config, tensors, task),
         license=license,
+        headers=headers,
+        golden=golden,
     )
     return _publish(manifest, hashed.root, blocks, registry, signer, relayer)
 

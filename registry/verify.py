@@ -5,8 +5,12 @@
  3. The ModelId is recomputed from publisher and digest; chain and manifest name the same parents.
  4. Attestations are recovered: each id is the hash of its fields; those of known attesters count.
  5. Policy: the publisher is trusted, enough attesters vouch, nothing in the lineage is revoked.
- 6. Every listed file is present with its CID, nothing is extra, all is within limits; what is
-    read is copied as it is hashed, and only that copy is handed on.
+ 6. Every listed file is present, nothing is extra, all is within limits. Small files are copied as
+    they are hashed to their CIDs, and only the copies are handed on; weight files are opened and
+    their headers proven, so that step 7 reads each byte of weights once and hashes it in its place.
+
+An adapter is verified so, and so is its base, which the chain names as its parent, at the same
+block; its files are judged before, its tensors after that.
 
 The result is a `VerifiedModel`, which nobody else can make. Steps 7 and 8 are the loader's and the
 watcher's. Rules are pure; chain, blocks, folder and clock are handed in. A refusal names its step.
@@ -14,61 +18,50 @@ watcher's. Rules are pure; chain, blocks, folder and clock are handed in. A refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import InitVar, dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Final, Protocol
+from typing import Final
 
-from registry.attestation import Attestation
-from registry.chain.block import Block, BlockRef
-from registry.errors import (
-    ChainMismatchError,
-    ManifestError,
-    RecordError,
-    RecordRevokedError,
-    WeightproofError,
+from registry.adapter import (
+    base_id,
+    check_fit,
+    check_host,
+    check_listing,
+    is_adapter,
+    resident_entries,
 )
+from registry.adapter_config import PATH as ADAPTER_CONFIG
+from registry.adapter_config import read_config
+from registry.attestation import Attestation
+from registry.chain.block import Block
+from registry.chain_facts import AttestationSource, ChainFacts, prefixed, step
+from registry.errors import ChainMismatchError, ManifestError
 from registry.hashing.sealed import SealedFile
+from registry.hashing.weight_file import WeightFile
 from registry.ipfs.blockstore import BlockStore
 from registry.ipfs.cid import RAW, Cid
-from registry.lineage import RecordSource, ancestors
+from registry.lineage import RecordSource
 from registry.manifest import Manifest, ModelManifest, parse_manifest
-from registry.model_files import seal_files
-from registry.policy import (
-    Policy,
-    check_ancestor,
-    check_attestations,
-    check_files,
-    check_freshness,
-    check_publisher,
-    counted,
-)
-from registry.record import Kind, Record, Status, record_id
+from registry.manifest_parts import TensorEntry
+from registry.model_files import ModelFiles
+from registry.policy import Policy, check_files
+from registry.record import Record, record_id
 
 _PROOF: Final = object()
-
-
-class AttestationSource(Protocol):
-    """Whatever can answer for attestations: the Attestations contract."""
-
-    def attestations_of(
-        self,
-        model_id: bytes,
-        *,
-        block: BlockRef | None = None,
-        attesters: Collection[str] | None = None,
-    ) -> tuple[Attestation, ...]:
-        """Return a model's attestations, each checked against its id; by `attesters` if given."""
 
 
 @dataclass(frozen=True, eq=False)
 class VerifiedModel:
     """A model whose every byte was checked. Only `verify_model` makes one.
 
-    `files` maps paths to sealed copies of what was hashed; it is empty where they were not kept.
-    `attestations` are those that counted; `block` is where the chain was read.
+    `files` maps paths to sealed copies of what was hashed, `weights` those of weight files to the
+    opened files, whose layout is proven: the loader hashes their tensors where it puts them. Both
+    are empty where nothing was kept; every byte was hashed then.
+    `attestations` are those that counted; `block` is where the chain was read. `base` is the model
+    that an adapter changes, verified at the same block by the same policy.
     """
 
     model_id: bytes
@@ -80,16 +73,27 @@ class VerifiedModel:
     block: Block
     attestations: tuple[Attestation, ...]
     files: Mapping[str, SealedFile]
+    weights: Mapping[str, WeightFile]
+    base: VerifiedModel | None = None
     proof: InitVar[object] = None
 
     def __post_init__(self, proof: object) -> None:
         if proof is not _PROOF:
             raise TypeError("a VerifiedModel comes from verify_model and from nowhere else")
 
+    @property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        """Everything that lies in memory once the model is loaded, by its names there."""
+        return resident_entries(self.manifest, self.base.manifest if self.base else None)
+
     def close(self) -> None:
-        """Give the files' memory back."""
-        for file in self.files.values():
-            file.close()
+        """Give the files' memory back, and close what is open. May be called twice."""
+        if self.base is not None:
+            self.base.close()
+        for sealed in self.files.values():
+            sealed.close()
+        for weights in self.weights.values():
+            weights.close()
 
     def __enter__(self) -> VerifiedModel:
         """Hand out the model."""
@@ -115,46 +119,21 @@ def verify_model(
     block: Block,
     now: int,
     folder: Path | None = None,
+    base_folder: Path | None = None,
     progress: Callable[[int], None] | None = None,
     keep_files: bool = True,
 ) -> VerifiedModel:
     """Verify a model, its files taken from `folder` or else from `blocks`.
 
     `block` is the final block all chain facts are read at, `now` the time in Unix seconds;
-    `progress` is called with bytes read. Raises a `RecordError`, `BlockError`, `CanonicalError`,
-    `ManifestError`, `PolicyError`, `FileRefusedError` or `ChainError` that names the step.
+    `progress` is called with bytes read. The base of an adapter is verified in the same way, its
+    files taken from `base_folder` or else from `blocks`. With `keep_files` false nothing is kept
+    for a loader: then all files are hashed to their CIDs here, and all tensors. Raises a
+    `RecordError`, `BlockError`, `CanonicalError`, `ManifestError`, `PolicyError`,
+    `FileRefusedError` or `ChainError` that names the step.
     """
-    with _step(1, "record"):
-        check_freshness(policy, block.timestamp, now)
-        record = registry.record(model_id, block=block)
-        _check_active(record)
-    with _step(2, "manifest"):
-        manifest = fetch_manifest(blocks, record)
-    with _step(3, "identity"):
-        model = _check_identity(model_id, record, manifest)
-    with _step(4, "attestations"):
-        counting = _recover(model_id, attestations, policy, block, now)
-    with _step(5, "policy"):
-        check_publisher(policy, record)
-        check_attestations(policy, counting)
-        _check_lineage(registry, policy, record, block, model)
-    with _step(6, "files"):
-        check_files(policy, model.files)
-        files = seal_files(
-            model.files, folder=folder, blocks=blocks, keep=keep_files, progress=progress
-        )
-    return VerifiedModel(
-        model_id=model_id,
-        chain_id=registry.chain_id,
-        registry_address=registry.address,
-        record=record,
-        manifest=model,
-        manifest_digest=record.manifest_digest,
-        block=block,
-        attestations=counting,
-        files=MappingProxyType(files),
-        proof=_PROOF,
-    )
+    chain = ChainFacts(registry, attestations, policy, block, now)
+    return _Verifying(chain, blocks, progress, keep_files).model(model_id, folder, base_folder)
 
 
 def check_standing(
@@ -165,21 +144,96 @@ def check_standing(
     policy: Policy,
     block: Block,
     now: int,
-) -> None:
+) -> tuple[Attestation, ...]:
     """Ask again, for a model in use, what can change: steps 1, 4 and 5 at a newer block.
 
-    Raises what `verify_model` raises, `RecordRevokedError` above all.
+    Returns the attestations that count now, those of an adapter's base among them. Raises what
+    `verify_model` raises, `RecordRevokedError` above all.
     """
-    with _step(1, "record"):
-        check_freshness(policy, block.timestamp, now)
-        record = registry.record(verified.model_id, block=block)
-        _check_active(record)
-    with _step(4, "attestations"):
-        counting = _recover(verified.model_id, attestations, policy, block, now)
-    with _step(5, "policy"):
-        check_publisher(policy, record)
-        check_attestations(policy, counting)
-        _check_lineage(registry, policy, record, block, verified.manifest)
+    chain = ChainFacts(registry, attestations, policy, block, now)
+    counting = _stand(chain, verified)
+    if verified.base is None:
+        return counting
+    with prefixed(_of_base(verified.base.model_id)):
+        return counting + _stand(chain, verified.base)
+
+
+@dataclass(frozen=True)
+class _Verifying:
+    """The steps, for a model and for the base of one."""
+
+    chain: ChainFacts
+    blocks: BlockStore
+    progress: Callable[[int], None] | None
+    keep_files: bool
+
+    def model(
+        self,
+        model_id: bytes,
+        folder: Path | None,
+        base_folder: Path | None = None,
+        *,
+        as_base: bool = False,
+    ) -> VerifiedModel:
+        """Verify a model, and its base where it is an adapter; `as_base` allows no adapter."""
+        record = self.chain.active(model_id)  # 1
+        with step(2, "manifest"):
+            manifest = fetch_manifest(self.blocks, record)
+        with step(3, "identity"):
+            model = _check_identity(model_id, record, manifest)
+            if as_base:
+                check_host(model)
+        counting = self.chain.counting(model_id)  # 4
+        self.chain.check_policy(record, model, counting)  # 5
+        with ExitStack() as undo:
+            with step(6, "files"):
+                check_files(self.chain.policy, model.files)
+                source = ModelFiles(model, self.blocks, folder, self.progress)
+            base = self._base(source, base_folder) if is_adapter(model) else None
+            if base is not None:
+                undo.callback(base.close)
+            with step(6, "files"):
+                files, weights = _take(source, keep=self.keep_files)
+            undo.pop_all()
+        return VerifiedModel(
+            model_id=model_id,
+            chain_id=self.chain.registry.chain_id,
+            registry_address=self.chain.registry.address,
+            record=record,
+            manifest=model,
+            manifest_digest=record.manifest_digest,
+            block=self.chain.block,
+            attestations=counting,
+            files=MappingProxyType(files),
+            weights=MappingProxyType(weights),
+            base=base,
+            proof=_PROOF,
+        )
+
+    def _base(self, adapter: ModelFiles, folder: Path | None) -> VerifiedModel:
+        """Verify the base of an adapter, and that the adapter is one for it."""
+        with step(6, "files"):
+            model_id = base_id(adapter.manifest)
+            check_listing(adapter.manifest.files)
+            config = read_config(adapter.read(ADAPTER_CONFIG))
+        with prefixed(_of_base(model_id)):
+            base = self.model(model_id, folder, as_base=True)
+        with ExitStack() as undo, step(6, "files"):
+            undo.callback(base.close)
+            check_fit(config, adapter.manifest, base.manifest)
+            undo.pop_all()
+        return base
+
+
+def _stand(chain: ChainFacts, verified: VerifiedModel) -> tuple[Attestation, ...]:
+    record = chain.active(verified.model_id)
+    counting = chain.counting(verified.model_id)
+    chain.check_policy(record, verified.manifest, counting)
+    return counting
+
+
+def _of_base(model_id: bytes) -> str:
+    return f"base 0x{model_id.hex()}"
 
 
 def fetch_manifest(blocks: BlockStore, record: Record) -> Manifest:
@@ -193,19 +247,6 @@ def fetch_manifest(blocks: BlockStore, record: Record) -> Manifest:
             f"the chain records a {record.kind.word}, the manifest is of a {manifest.kind.word}"
         )
     return manifest
-
-
-def _check_active(record: Record) -> None:
-    if record.kind is not Kind.MODEL:
-        raise RecordError(
-            f"0x{record.id.hex()} is a {record.kind.word}, not a model",
-            hint="give the id that registering the model printed",
-        )
-    if record.status is not Status.ACTIVE:
-        raise RecordRevokedError(
-            f"model 0x{record.id.hex()} was revoked by its publisher at {record.revoked_at}",
-            hint="ask the publisher for its successor",
-        )
 
 
 def _check_identity(model_id: bytes, record: Record, manifest: Manifest) -> ModelManifest:
@@ -223,35 +264,8 @@ def _check_identity(model_id: bytes, record: Record, manifest: Manifest) -> Mode
     return manifest
 
 
-def _recover(
-    model_id: bytes, source: AttestationSource, policy: Policy, block: Block, now: int
-) -> tuple[Attestation, ...]:
-    # Asked by attester: however many attestations strangers add, those that count are read.
-    found = source.attestations_of(model_id, block=block, attesters=policy.attesters)
-    about = [attestation for attestation in found if attestation.model_id == model_id]
-    # The later clock decides: a node whose clock is behind must not believe what has expired.
-    return counted(policy, about, max(now, block.timestamp))
-
-
-def _check_lineage(
-    registry: RecordSource, policy: Policy, record: Record, block: Block, model: ModelManifest
-) -> None:
-    said = {parent.id: parent.kind for parent in model.parents}
-    for ancestor in ancestors(registry, record, block=block, limit=policy.max_ancestors):
-        check_ancestor(policy, record, ancestor)
-        if said.get(ancestor.id, ancestor.kind) is not ancestor.kind:
-            raise ManifestError(
-                f"the manifest calls 0x{ancestor.id.hex()} a {said[ancestor.id].word}, "
-                f"it is a {ancestor.kind.word}"
-            )
-
-
-@contextmanager
-def _step(number: int, what: str) -> Iterator[None]:
-    """Put the number of the step before the message of whatever it refuses with."""
-    try:
-        yield
-    except WeightproofError as error:
-        error.message = f"step {number} ({what}): {error.message}"
-        error.args = (error.message,)
-        raise
+def _take(source: ModelFiles, *, keep: bool) -> tuple[dict[str, SealedFile], dict[str, WeightFile]]:
+    if keep:
+        return source.take()
+    source.check()
+    return {}, {}

@@ -13,13 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
-from inference.api import chat, classify, models, proofs
+from inference.api import admin, attest, chat, classify, models, proofs
 from inference.api.problems import handle, problem
 from inference.api.schemas import ChatRequest, ClassifyRequest, parse
+from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
 from inference.errors import BodyTooLargeError, NodeError, PaymentRefusedError
 from inference.node import Node
-from inference.paid_call import Call, demand
+from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
@@ -38,6 +39,8 @@ def create_app(node: Node) -> FastAPI:
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
     app.include_router(models.router(node))
     app.include_router(proofs.router(node))
+    app.include_router(admin.router(node))
+    app.include_router(attest.router(node))
     return app
 
 
@@ -89,8 +92,8 @@ def _paid(
     app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
 
 
-def _respond(result: paid_call.Answer | paid_call.Stream) -> Response:
-    if isinstance(result, paid_call.Stream):
+def _respond(result: Answer | Stream) -> Response:
+    if isinstance(result, Stream):
         return _EventStream(result.events, result.headers)
     if result.failure is not None:
         response = problem(result.failure)

@@ -33,6 +33,7 @@ def router(node: Node) -> APIRouter:
 def describe(node: Node, entry: CatalogEntry) -> dict[str, object]:
     """Return OpenAI's model object with the verification facts beside it."""
     verified, loaded = entry.verified, entry.loaded
+    stopped = node.catalog.stopped(entry)
     return {
         "id": entry.name,
         "object": "model",
@@ -40,8 +41,8 @@ def describe(node: Node, entry: CatalogEntry) -> dict[str, object]:
         "owned_by": verified.record.publisher,
         "weightproof": {
             "model_id": entry.model_id,
-            "status": "stopped" if node.catalog.stopped(entry.name) else "active",
-            "stopped_because": node.catalog.stopped(entry.name),
+            "status": "stopped" if stopped else "active",
+            "stopped_because": stopped,
             "task": entry.task,
             "chain_id": verified.chain_id,
             "registry": verified.registry_address,

@@ -38,6 +38,16 @@ from inference.engine.config_rules import (
 from inference.errors import LoadRefusedError
 
 PATH: Final = "config.json"
+# What constructors of transformers and torch raise for numbers that they cannot use.
+_CONSTRUCTION_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -82,27 +92,45 @@ def read_config(raw: Mapping[str, Any], *, layers_at_most: int) -> PreTrainedCon
         )
     if config.hidden_size % config.num_attention_heads:
         raise LoadRefusedError(PATH, "hidden_size is no multiple of num_attention_heads")
+    _check_heads(config)
     return config
 
 
 def architecture_of(raw: Mapping[str, Any]) -> Architecture:
     """Return the allowed architecture that a parsed config.json names, or raise."""
     names = raw.get("architectures")
-    if not isinstance(names, list) or len(names) != 1 or names[0] not in ARCHITECTURES:
+    name = names[0] if isinstance(names, list) and len(names) == 1 else None
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise LoadRefusedError(
             PATH,
             f"architectures is {names!r:.100}, not one of {', '.join(ARCHITECTURES)}",
         )
-    architecture = ARCHITECTURES[names[0]]
+    architecture = ARCHITECTURES[name]
     if raw.get("model_type") != architecture.model_type:
         raise LoadRefusedError(PATH, f"model_type is not {architecture.model_type}")
     return architecture
 
 
 def build_empty(name: str, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return the module on the meta device: shapes and names, no memory."""
-    with torch.device("meta"):
-        return ARCHITECTURES[name].model(config)
+    """Return the module on the meta device: shapes and names, no memory.
+
+    Raises `LoadRefusedError` for values that each are allowed and do not go together.
+    """
+    try:
+        with torch.device("meta"):
+            return ARCHITECTURES[name].model(config)
+    except _CONSTRUCTION_ERRORS as error:
+        raise LoadRefusedError(PATH, f"makes no {name}: {error!s:.200}") from error
+
+
+def _check_heads(config: PreTrainedConfig) -> None:
+    """Refuse heads that could be built and not computed with: the first call would fail."""
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    if config.num_attention_heads % groups:
+        raise LoadRefusedError(PATH, "num_attention_heads is no multiple of num_key_value_heads")
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if hasattr(config, "rope_parameters") and width % 2:
+        raise LoadRefusedError(PATH, f"its heads have {width} dimensions; rotating needs pairs")
 
 
 def tied_names(module: PreTrainedModel) -> dict[str, str]:
@@ -131,6 +159,8 @@ def restore_buffers(module: PreTrainedModel, device: torch.device) -> None:
             # The class computes them in its constructor, here outside the meta device.
             fresh = type(part)(part.config)
             values = dict(fresh.named_buffers(recurse=False))
+            if not all(bool((v.isfinite() & (v > 0)).all()) for v in values.values()):
+                raise LoadRefusedError(PATH, "gives rotary frequencies that are no numbers")
         elif set(buffers) == {"position_ids", "token_type_ids"}:
             length = buffers["position_ids"].shape[-1]
             positions = torch.arange(length).expand((1, -1)).clone()

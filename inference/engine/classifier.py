@@ -11,6 +11,7 @@ from inference.engine.facts import EngineFacts, facts_of
 from inference.engine.worker import Worker
 from inference.errors import GenerationError, LoadRefusedError, RequestError, UnavailableError
 from inference.loader import LoadedModel
+from registry.errors import TemplateRefusedError
 
 
 class Classifier:
@@ -39,7 +40,10 @@ class Classifier:
         if not texts:
             raise RequestError("input has no text", param="input")
         limit = self._loaded.serving.max_context
-        encoded = [self._loaded.tokenizer.encode(text, add_special=True) for text in texts]
+        try:
+            encoded = [self._loaded.tokenizer.encode(text, add_special=True) for text in texts]
+        except TemplateRefusedError as error:
+            raise RequestError(error.message, param="input") from error
         for index, ids in enumerate(encoded):
             if not 0 < len(ids) <= limit:
                 raise RequestError(

@@ -21,21 +21,6 @@ _ACTIVATIONS: Final = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", 
 # "dynamic" and "longrope" change their frequencies by the length of what was read before; a call
 # could not be replayed alone.
 _ROPE_TYPES: Final = ("default", "linear", "llama3", "yarn")
-_ROPE_NUMBERS: Final = frozenset(
-    {
-        "attention_factor",
-        "beta_fast",
-        "beta_slow",
-        "factor",
-        "high_freq_factor",
-        "low_freq_factor",
-        "mscale",
-        "mscale_all_dim",
-        "original_max_position_embeddings",
-        "partial_rotary_factor",
-        "rope_theta",
-    }
-)
 
 
 def check_fields(raw: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
@@ -88,6 +73,7 @@ def _token(value: Any) -> bool:
 
 
 def _rope(value: Any) -> bool:
+    """Allow what rotary frequencies are computed from, if it gives finite ones in an order."""
     if value is None:
         return True
     if not isinstance(value, dict):
@@ -95,11 +81,12 @@ def _rope(value: Any) -> bool:
     rest = dict(value)
     kinds = [rest.pop(key) for key in ("rope_type", "type") if key in rest]
     truncate = rest.pop("truncate", False)
-    number = _number(0.0, 1e12)
     return (
         all(kind in _ROPE_TYPES for kind in kinds)
         and isinstance(truncate, bool)
-        and all(name in _ROPE_NUMBERS and number(rest[name]) for name in rest)
+        and all(name in _ROPE_NUMBERS and _ROPE_NUMBERS[name](rest[name]) for name in rest)
+        and rest.get("low_freq_factor", 1) < rest.get("high_freq_factor", math.inf)
+        and rest.get("beta_slow", 1) < rest.get("beta_fast", math.inf)
     )
 
 
@@ -121,6 +108,24 @@ def _labels(value: Any) -> bool:
 
 
 _SIZE: Final = _whole(1, _MAX_SIZE)
+_POSITIONS: Final = _whole(1, 2**27)
+_THETA: Final = _number(2.0, 1e12)
+_ROPE_FACTOR: Final = _number(1e-3, 1e6)
+# Wide bounds beside what is published; within them no frequency becomes zero or infinite.
+_ROPE_NUMBERS: Final[Mapping[str, Rule]] = {
+    "attention_factor": _number(1e-3, 1e3),
+    "beta_fast": _ROPE_FACTOR,
+    "beta_slow": _ROPE_FACTOR,
+    "factor": _number(1.0, 2.0**16),
+    "high_freq_factor": _ROPE_FACTOR,
+    "low_freq_factor": _ROPE_FACTOR,
+    "mscale": _number(0.0, 1e3),
+    "mscale_all_dim": _number(0.0, 1e3),
+    "original_max_position_embeddings": _POSITIONS,
+    # The architectures here rotate whole heads, whatever a configuration says.
+    "partial_rotary_factor": _choice(1, 1.0),
+    "rope_theta": _THETA,
+}
 _LAYERS: Final = _whole(1, _MAX_LAYERS)
 _EPSILON: Final = _number(1e-14, 1e-1)
 _COMMON: Final[Fields] = {
@@ -149,9 +154,9 @@ _DECODER: Final[Fields] = {
     "num_attention_heads": _LAYERS,
     "num_key_value_heads": _optional(_LAYERS),
     "hidden_act": _choice(*_ACTIVATIONS),
-    "max_position_embeddings": _whole(1, 2**27),
+    "max_position_embeddings": _POSITIONS,
     "rms_norm_eps": _EPSILON,
-    "rope_theta": _number(1.0, 1e12),
+    "rope_theta": _THETA,
     "rope_scaling": _rope,
     "rope_parameters": _rope,
 }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Final
 
 import torch
 
 from inference.errors import LoadRefusedError
 from registry.errors import ConfigError
+
+# Where Linux says what a container may use; absent or "max" where it is not limited.
+_CONTAINER_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -53,3 +58,28 @@ def check_memory(device: torch.device, *, weights: int, cache: int) -> None:
             f"needs {needed} bytes on {describe(device)}, which has {free} free",
             hint="Register it with a smaller serving.max_context, or use a larger machine.",
         )
+
+
+def capacity(device: torch.device) -> int:
+    """Return the memory of a device in bytes; on the CPU what this container may use."""
+    if device.type == "cuda":
+        _, total = torch.cuda.mem_get_info(device)
+        return int(total)
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = _CONTAINER_LIMIT.read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def release(module: torch.nn.Module) -> None:
+    """Let go of a module's tensors at once, whoever still refers to the module."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.new_empty(0)
+
+
+def give_back(device: torch.device) -> None:
+    """Return to the device what torch keeps of freed tensors for its own later use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -27,6 +27,7 @@ from inference.errors import (
     UnavailableError,
 )
 from inference.loader import LoadedModel
+from registry.errors import TemplateRefusedError
 
 # What stands in the place of logits for a sequence that nobody reads any more.
 _CANCELLED = GenerationError("the call was cancelled")
@@ -62,8 +63,11 @@ class TextEngine:
 
         Raises `RequestError` when the template refuses them.
         """
-        text = self._template.render(messages)
-        return self._tokenizer.encode(text, add_special=False)
+        try:
+            text = self._template.render(messages)
+            return self._tokenizer.encode(text, add_special=False)
+        except TemplateRefusedError as error:
+            raise RequestError(error.message, param="messages") from error
 
     def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
         """Return how many tokens a prompt takes. Raises like `encode_chat`."""

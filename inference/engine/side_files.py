@@ -8,15 +8,26 @@ from typing import Any, Final
 
 from transformers import PreTrainedConfig
 
-from inference.engine.chat_template import PATH as TEMPLATE
-from inference.engine.chat_template import ChatTemplate
-from inference.engine.strict_json import parse_object
 from inference.errors import LoadRefusedError
+from registry.errors import FileRefusedError
 from registry.hashing.sealed import SealedFile
+from registry.text.golden import Golden, check_golden
+from registry.text.model_text import CONFIG, GENERATION, TEXT_FILES, ModelText, read_model_text
+from registry.text.strict_json import parse_object
 
-CONFIG: Final = "config.json"
-GENERATION: Final = "generation_config.json"
-TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+__all__ = [
+    "CONFIG",
+    "GENERATION",
+    "INDEX",
+    "check_index",
+    "check_kinds",
+    "read_bytes",
+    "read_end_ids",
+    "read_json",
+    "read_labels",
+    "read_text",
+]
+
 INDEX: Final = "model.safetensors.index.json"
 # Files that are read, and files that nothing here reads and no loader runs.
 _READ: Final = re.compile(
@@ -27,6 +38,10 @@ _INERT: Final = re.compile(
     r"(README|LICENSE|NOTICE|USE_POLICY)[A-Za-z0-9._-]*|[^/]+\.(md|txt)|\.gitattributes"
     r"|special_tokens_map\.json|added_tokens\.json|vocab\.json"
 )
+# No text file of a model is larger; the largest vocabularies have some 10 MB.
+_MAX_TEXT_BYTES: Final = 32 * 1024 * 1024
+# What no text holds, and nearly every other format does.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 # How formats begin whose reading can run code, or that pretend to be something else.
 _MAGIC: Final[Mapping[bytes, str]] = {
     b"PK\x03\x04": "a zip archive",
@@ -41,7 +56,6 @@ _MAGIC: Final[Mapping[bytes, str]] = {
     b"#!": "a program",
     b"\x1f\x8b": "a gzip archive",
 }
-_SPECIAL_TOKENS: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def check_kinds(files: Mapping[str, SealedFile]) -> None:
@@ -49,9 +63,11 @@ def check_kinds(files: Mapping[str, SealedFile]) -> None:
     for path, file in sorted(files.items()):
         begin = bytes(file.view()[:8])
         kind = next((kind for magic, kind in _MAGIC.items() if begin.startswith(magic)), None)
-        if kind is not None and not _is_header_length(path, begin):
+        if kind is not None:
             raise LoadRefusedError(path, f"is {kind}: only safetensors and texts are loaded")
-        if not (_READ.fullmatch(path) or _INERT.fullmatch(path)):
+        if _INERT.fullmatch(path):
+            _check_text(path, file)
+        elif not _READ.fullmatch(path):
             raise LoadRefusedError(
                 path,
                 "is of a kind that is not loaded",
@@ -59,9 +75,24 @@ def check_kinds(files: Mapping[str, SealedFile]) -> None:
             )
 
 
+def _check_text(path: str, file: SealedFile) -> None:
+    """Refuse what is no text under a text's name: a program or an archive by another name."""
+    if file.size > _MAX_TEXT_BYTES:
+        raise LoadRefusedError(path, f"has {file.size} bytes, more than {_MAX_TEXT_BYTES}")
+    try:
+        text = file.bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LoadRefusedError(path, "is not a text: it is not UTF-8") from error
+    if _CONTROL.search(text):
+        raise LoadRefusedError(path, "is not a text: it has control characters")
+
+
 def read_json(files: Mapping[str, SealedFile], path: str) -> dict[str, Any]:
     """Return the JSON object in a file. Raises `LoadRefusedError`."""
-    return parse_object(read_bytes(files, path), path)
+    try:
+        return parse_object(read_bytes(files, path), path)
+    except FileRefusedError as error:
+        raise LoadRefusedError(error.path, error.rule, hint=error.hint) from error
 
 
 def read_bytes(files: Mapping[str, SealedFile], path: str) -> bytes:
@@ -85,23 +116,19 @@ def read_end_ids(files: Mapping[str, SealedFile], config: PreTrainedConfig) -> f
     return frozenset(ids)
 
 
-def read_template(files: Mapping[str, SealedFile]) -> ChatTemplate | None:
-    """Return the model's one chat template, or None. Raises `LoadRefusedError`."""
-    about = read_json(files, TOKENIZER_CONFIG) if TOKENIZER_CONFIG in files else {}
-    inline = about.get("chat_template")
-    if inline is not None and not isinstance(inline, str):
-        raise LoadRefusedError(TOKENIZER_CONFIG, "has several chat templates, not one")
-    source = inline
-    if TEMPLATE in files:
-        try:
-            source = read_bytes(files, TEMPLATE).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise LoadRefusedError(TEMPLATE, "is not UTF-8") from error
-        if inline is not None and inline != source:
-            raise LoadRefusedError(TEMPLATE, f"differs from the template in {TOKENIZER_CONFIG}")
-    if source is None:
-        return None
-    return ChatTemplate(source, _special_tokens(about))
+def read_text(files: Mapping[str, SealedFile], *, rows: int, golden: Golden | None) -> ModelText:
+    """Return the model's tokenizer and template, after its golden vectors came out the same.
+
+    `rows` is the height of its embedding. Raises `LoadRefusedError`.
+    """
+    texts = {path: files[path].bytes() for path in TEXT_FILES if path in files}
+    try:
+        found = read_model_text(texts, rows=rows)
+        if golden is not None:
+            check_golden(golden, found.tokenizer, found.template)
+    except FileRefusedError as error:
+        raise LoadRefusedError(error.path, error.rule, hint=error.hint) from error
+    return found
 
 
 def read_labels(config: PreTrainedConfig) -> tuple[str, ...]:
@@ -117,19 +144,3 @@ def check_index(files: Mapping[str, SealedFile], places: Mapping[str, str]) -> N
     """
     if INDEX in files and read_json(files, INDEX).get("weight_map") != dict(places):
         raise LoadRefusedError(INDEX, "maps tensors to other files than the manifest does")
-
-
-def _special_tokens(about: Mapping[str, Any]) -> dict[str, str]:
-    found = {}
-    for name in _SPECIAL_TOKENS:
-        token = about.get(name)
-        if isinstance(token, dict):
-            token = token.get("content")
-        if isinstance(token, str):
-            found[name] = token
-    return found
-
-
-def _is_header_length(path: str, begin: bytes) -> bool:
-    """Return whether the first bytes are a safetensors header length that looks like magic."""
-    return path.endswith(".safetensors") and begin[4:8] == bytes(4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ from eth_hash.auto import keccak
 from registry.errors import ConfigError
 
 FOLDER: Final = Path(__file__).parent / "artifacts"
+# EVM opcodes: PUSH1 to PUSH32 are followed by that many bytes of data.
+_PUSH0: Final = 0x5F
+_PUSH32: Final = 0x7F
 # One item of a contract's ABI, as solc writes it.
 AbiItem = dict[str, Any]
 
@@ -29,6 +32,21 @@ class Artifact:
     abi: tuple[AbiItem, ...]
     bytecode: bytes
     deployed_bytecode: bytes
+
+    @cached_property
+    def immutables(self) -> tuple[int, ...]:
+        """Where in the runtime code a constructor puts 32-byte values, as offsets of their bytes.
+
+        The compiler leaves a PUSH32 of zeros there, and writes zeros nowhere else with 32 bytes;
+        a test compares with its own list.
+        """
+        code, found, at = self.deployed_bytecode, [], 0
+        while at < len(code):
+            operand = code[at] - _PUSH0 if _PUSH0 < code[at] <= _PUSH32 else 0
+            if code[at] == _PUSH32 and not any(code[at + 1 : at + 33]):
+                found.append(at + 1)
+            at += 1 + operand
+        return tuple(found)
 
 
 @cache

@@ -22,7 +22,7 @@ from registry.chain.edge import edge
 from registry.chain.endpoint import Endpoint
 from registry.chain.event import Event, read, topics
 from registry.chain.sending import Outbox, to_log
-from registry.errors import ChainMismatchError
+from registry.errors import ChainMismatchError, ChainUnreachableError
 from registry.signing.signer import Signer, refuse_well_known
 
 # Public endpoints refuse log questions over more blocks than this.
@@ -71,7 +71,7 @@ class Chain:
 
     def head(self) -> Block:
         """Return the newest block."""
-        return self.block("latest")
+        return self._block("latest")
 
     def block(self, finality: int | str = "latest") -> Block:
         """Return the newest block that is final enough.
@@ -86,10 +86,18 @@ class Chain:
         """Return block `number`."""
         return self._block(number)
 
-    def code(self, address: str) -> bytes:
+    def code(self, address: str, block: BlockRef | None = None) -> bytes:
         """Return the code at `address`, empty where there is none."""
+        where = _block_identifier(block)
         with edge(self.host, "eth_getCode"):
-            return bytes(self._web3.eth.get_code(to_checksum_address(address)))
+            return bytes(self._web3.eth.get_code(to_checksum_address(address), where))
+
+    def storage(self, address: str, slot: int, block: BlockRef | None = None) -> bytes:
+        """Return the 32 bytes that a contract keeps in `slot`."""
+        where = _block_identifier(block)
+        with edge(self.host, "eth_getStorageAt"):
+            found = self._web3.eth.get_storage_at(to_checksum_address(address), slot, where)
+            return bytes(found).rjust(32, b"\0")
 
     def balance(self, address: str) -> int:
         """Return the ether of `address`, in wei."""
@@ -125,11 +133,15 @@ class Chain:
         Raises `TransactionFailedError` when it reverts, and `ChainMismatchError` when the block is
         gone or the contract does not speak its ABI.
         """
+        raw = self.ask(function.address, calldata.encode(function), block, function.fn_name)
+        return calldata.decode_outputs(self._web3, function, raw)
+
+    def ask(self, to: str, data: str, block: BlockRef | None, doing: str) -> bytes:
+        """Return the bytes that the contract `to` answers to 0x… `data`; raises as `call` does."""
+        question: Any = {"to": to, "data": data}
         where = _block_identifier(block)
-        question: Any = {"to": function.address, "data": calldata.encode(function)}
-        with edge(self.host, function.fn_name):
-            raw = self._web3.eth.call(question, block_identifier=where)
-        return calldata.decode_outputs(self._web3, function, bytes(raw))
+        with edge(self.host, doing):
+            return bytes(self._web3.eth.call(question, block_identifier=where))
 
     def send(
         self,
@@ -204,10 +216,17 @@ class Chain:
     def _block(self, which: int | str) -> Block:
         with edge(self.host, f"block {which}"):
             raw: Any = self._web3.eth.get_block(which)  # type: ignore[arg-type]  # its literal names
-            return Block(int(raw["number"]), bytes(raw["hash"]), int(raw["timestamp"]))
+            found = Block(int(raw["number"]), bytes(raw["hash"]), int(raw["timestamp"]))
+        if len(found.hash) != 32 or (isinstance(which, int) and found.number != which):
+            raise ChainUnreachableError(
+                f"the chain at {self.host} gave no usable answer to block {which}",
+                hint="check that the address is an Ethereum JSON-RPC endpoint",
+            )
+        return found
 
 
 def _block_identifier(block: BlockRef | None) -> Any:
     if isinstance(block, Block):
+        # Pinned by its hash: what was reorganised away is an error, and no other block's answer.
         return {"blockHash": f"0x{block.hash.hex()}", "requireCanonical": True}  # EIP-1898
     return "latest" if block is None else block

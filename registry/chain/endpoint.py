@@ -25,6 +25,25 @@ _PIECE_BYTES: Final = 64 * 1024
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+def host_of(address: str, schemes: tuple[str, ...]) -> str:
+    """Return the host and port of an endpoint's address, the part of it that may be shown.
+
+    Raises `ConfigError` unless its scheme is one of `schemes`. User names, paths and queries of
+    such addresses hold API keys: neither errors nor logs may name more than the host.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in schemes or not host:
+        raise ConfigError(
+            f"an endpoint's address does not begin with {' or '.join(f'{s}://' for s in schemes)} "
+            "and a host"
+        )
+    return f"{host}:{port}" if port else host
+
+
 class Endpoint(HTTPProvider):
     """HTTP JSON-RPC with one session a thread, a deadline for each answer and bounded answers."""
 
@@ -32,16 +51,12 @@ class Endpoint(HTTPProvider):
     global_ccip_read_enabled = False
 
     def __init__(self, rpc_url: str, *, timeout_s: float) -> None:
-        parts = urlsplit(rpc_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{rpc_url!r} is not an http(s) address of an RPC endpoint")
+        self.host: Final = host_of(rpc_url, ("http", "https"))
         super().__init__(rpc_url, exception_retry_configuration=None)
-        # Paths and user names of RPC addresses hold API keys: errors name the host only.
-        self.host: Final = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
         self._url: Final = rpc_url
         self._timeout_s: Final = timeout_s
         self._local: Final = threading.local()
-        self._is_local: Final = parts.hostname in _LOOPBACK
+        self._is_local: Final = urlsplit(rpc_url).hostname in _LOOPBACK
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Ask once. Raises `ChainUnreachableError` unless an answer of JSON-RPC's shape came."""

@@ -44,6 +44,9 @@ DTYPE_BYTES: Final = {
 # Printable ASCII without space, slash and backslash: a name is never a path or a terminal code.
 _NAME: Final = re.compile(r"[!-.0-\[\]-~]+")
 _FIELDS: Final = {"dtype", "shape", "data_offsets"}
+# The format's writers put no line breaks into a header. One lets a file be a pickle at the same
+# time: such programs are made of lines.
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 # More digits than any size in bytes has.
 _MAX_DIGITS: Final = 18
 
@@ -61,29 +64,49 @@ class TensorInfo:
 def read_header(data: memoryview, *, path: str = "weights") -> dict[str, TensorInfo]:
     """Return the tensors of a safetensors file in the order in which their bytes lie.
 
-    `data` is the whole file. Raises `FileRefusedError` that names `path` and the rule: a header
-    that is cut off, over 100 MB, or not one JSON object and spaces after it; duplicate keys;
-    fields, dtypes or names that are not known; no tensor, or more than 100 000; a tensor without
-    elements; bytes that do not fit dtype and shape; holes, overlaps, trailing bytes.
+    `data` is the whole file. Raises `FileRefusedError` that names `path` and the rule, as
+    `parse_header` does, or when the header is cut off.
     """
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > len(data) - 8:
+    return parse_header(header_bytes(data, path=path), size=len(data), path=path)
+
+
+def header_bytes(data: memoryview, *, path: str = "weights") -> bytes:
+    """Return the first 8 + n bytes of a file: the length n and the JSON header."""
+    length = header_length(data[:8].tobytes(), size=len(data), path=path)
+    return data[:length].tobytes()
+
+
+def header_length(begin: bytes, *, size: int, path: str = "weights") -> int:
+    """Return 8 + n for a file of `size` bytes that begins with the 8 bytes `begin`."""
+    length = int.from_bytes(begin, "little")
+    if len(begin) < 8 or length > size - 8:
         raise FileRefusedError(path, "its safetensors header is cut off")
-    if size > MAX_HEADER_BYTES:
-        raise FileRefusedError(path, f"its header of {size} bytes is over {MAX_HEADER_BYTES}")
-    header = _parse(bytes(data[8 : 8 + size]), path)
+    if length > MAX_HEADER_BYTES:
+        raise FileRefusedError(path, f"its header of {length} bytes is over {MAX_HEADER_BYTES}")
+    return 8 + length
+
+
+def parse_header(head: bytes, *, size: int, path: str = "weights") -> dict[str, TensorInfo]:
+    """Return the tensors that a header's bytes describe, for a file of `size` bytes.
+
+    Raises `FileRefusedError` that names `path` and the rule: a header that is not one JSON object
+    and spaces after it; duplicate keys; fields, dtypes or names that are not known; no tensor, or
+    more than 100 000; a tensor without elements; bytes that do not fit dtype and shape; holes,
+    overlaps, trailing bytes.
+    """
+    header = _parse(head[8:], path)
     _check_metadata(header.pop("__metadata__", {}), path)
     if not 0 < len(header) <= MAX_TENSORS:
         raise FileRefusedError(path, f"has {len(header)} tensors, not 1 to {MAX_TENSORS}")
-    tensors = [(name, _tensor(name, entry, 8 + size, path)) for name, entry in header.items()]
+    tensors = [(name, _tensor(name, entry, len(head), path)) for name, entry in header.items()]
     tensors.sort(key=lambda item: item[1].start)
-    end = 8 + size
+    end = len(head)
     for name, info in tensors:
         if info.start != end:
             raise FileRefusedError(path, f"tensor {name} leaves a hole or overlaps another")
         end = info.end
-    if end != len(data):
-        raise FileRefusedError(path, f"has {len(data)} bytes, its tensors end at {end}")
+    if end != size:
+        raise FileRefusedError(path, f"has {size} bytes, its tensors end at {end}")
     return dict(tensors)
 
 
@@ -107,6 +130,8 @@ def _parse(text: bytes, path: str) -> dict[str, object]:
     padded = text.rstrip(b" ")
     if not (padded.startswith(b"{") and padded.endswith(b"}")):
         refuse("does not begin with { and end with }")
+    if _CONTROL.search(padded):
+        refuse("has a line break or a control character")
     try:
         value = json.loads(
             padded.decode("utf-8"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from registry.errors import FileRefusedError
+from registry.hashing.lookalikes import seen
 
 # The limit of every file system in common use, in bytes of UTF-8.
 MAX_NAME_BYTES: Final = 255
@@ -99,15 +100,18 @@ def check_path(path: str) -> str:
 def check_paths(paths: Iterable[str]) -> None:
     """Check each path, and that no two are one file on some system. Raises `FileRefusedError`.
 
-    Two paths clash when they differ only in case or in compatibility forms of a character
-    (full-width letters, ligatures), or when one names a folder of the other.
+    Two paths clash when they differ only in case, in compatibility forms of a character
+    (full-width letters, ligatures) or in letters that look alike (a Cyrillic and a Latin one), or
+    when one names a folder of the other.
     """
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
     for path in paths:
         key = _folded(check_path(path))
         if key in files:
-            raise FileRefusedError(_shown(path), f"is the same name as {_shown(files[key])}")
+            raise FileRefusedError(
+                _shown(path), f"is or looks like the same name as {_shown(files[key])}"
+            )
         files[key] = path
         parts = path.split("/")[:-1]
         for depth in range(1, len(parts) + 1):
@@ -236,7 +240,9 @@ def _broken_rule(part: str) -> str:
 
 
 def _folded(path: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+    # Upper and lower case look like different letters, so looks come before case.
+    looks = seen(unicodedata.normalize("NFKC", path))
+    return unicodedata.normalize("NFKC", looks.casefold())
 
 
 def _shown(path: str) -> str:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from registry.errors import BlockCorruptError, BlockError, BlockMissingError, BlockStoreError
 from registry.ipfs.cid import Cid, Codec
@@ -69,7 +71,7 @@ class FolderBlockStore:
     def get(self, cid: Cid) -> bytes:
         """Return the block. Raises `BlockMissingError`, `BlockCorruptError`, `BlockStoreError`."""
         try:
-            with self._path(cid).open("rb") as file:
+            with _open(self._path(cid)) as file:
                 data = file.read(MAX_BLOCK_BYTES + 1)
         except FileNotFoundError as error:
             raise BlockMissingError(f"{cid} is not in {self._folder}", cid=str(cid)) from error
@@ -161,10 +163,23 @@ def check_size(data: bytes) -> bytes:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             return file.read(len(data) + 1) == data
     except FileNotFoundError:
         return False
+
+
+def _open(path: Path) -> BinaryIO:
+    # Opening a FIFO would wait for a writer, and a device has no end: without waiting, then looked
+    # at. What a link leads to is as good as any file, since its bytes are hashed.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -138,7 +138,6 @@ def dir_cid(entries: Iterable[Entry], *, sink: BlockStore | None = None) -> Cid:
     return UnixfsBuilder(sink).directory(entries).cid
 
 
-@lru_cache(maxsize=4096)
 def tsize_of(size: int) -> int:
     """Return the bytes of all blocks of a file of `size` bytes: the profile alone decides it.
 
@@ -146,17 +145,7 @@ def tsize_of(size: int) -> int:
     """
     if not 0 <= size <= MAX_FILE_BYTES:
         raise FileRefusedError("file", f"{size} bytes is not within 0 and {MAX_FILE_BYTES}")
-    builder = UnixfsBuilder()
-    chunk, width = builder.profile.chunk_bytes, builder.profile.max_links
-    unnamed = Cid(RAW, bytes(32))
-    count = max(1, -(-size // chunk))
-    last_bytes = size - (count - 1) * chunk
-    full, last = Subtree(unnamed, chunk, chunk), Subtree(unnamed, last_bytes, last_bytes)
-    while count > 1:
-        in_last = (count - 1) % width
-        full, last = builder.parent([full] * width), builder.parent([full] * in_last + [last])
-        count = -(-count // width)
-    return last.tsize
+    return _tsize(size, _depth(size))
 
 
 def read_file(blocks: BlockStore, cid: Cid, *, max_bytes: int = MAX_FILE_BYTES) -> Iterator[bytes]:
@@ -174,10 +163,7 @@ def read_file(blocks: BlockStore, cid: Cid, *, max_bytes: int = MAX_FILE_BYTES) 
     size = _message(_node(blocks, cid), Kind.FILE, cid).size or 0
     if not UNIXFS_V1_2025.chunk_bytes < size <= max_bytes:
         raise BlockCorruptError(f"{cid}: a tree of {size} bytes, limit {max_bytes}", cid=str(cid))
-    depth = 1
-    while size > _span(depth):
-        depth += 1
-    yield from _read(blocks, cid, size, depth)
+    yield from _read(blocks, cid, size, _depth(size))
 
 
 def list_dir(blocks: BlockStore, cid: Cid) -> tuple[Entry, ...]:
@@ -211,18 +197,44 @@ def _read(blocks: BlockStore, cid: Cid, size: int, depth: int) -> Iterator[bytes
     if depth == 0:
         data = blocks.get(cid)
         if cid.codec != RAW or len(data) != size:
-            raise BlockCorruptError(f"{cid}: not the leaf of {size} bytes it should be")
+            raise BlockCorruptError(
+                f"{cid}: not the leaf of {size} bytes it should be", cid=str(cid)
+            )
         yield data
         return
     node = _node(blocks, cid)
     message = _message(node, Kind.FILE, cid)
-    full, rest = divmod(size, _span(depth - 1))
-    sizes = (_span(depth - 1),) * full + ((rest,) if rest else ())
-    fits = message.size == size and message.sizes == sizes and len(node.links) == len(sizes)
-    if not fits or any(link.name for link in node.links):
+    sizes = _sizes(size, depth)
+    links = [("", _tsize(below, depth - 1)) for below in sizes]
+    fits = message.size == size and message.sizes == sizes
+    if not fits or [(link.name, link.tsize) for link in node.links] != links:
         raise BlockCorruptError(f"{cid}: not the tree of {size} bytes it should be", cid=str(cid))
     for link, below in zip(node.links, sizes, strict=True):
         yield from _read(blocks, link.cid, below, depth - 1)
+
+
+def _sizes(size: int, depth: int) -> tuple[int, ...]:
+    """Bytes below each link of a node over `size` bytes, that many levels above the leaves."""
+    full, rest = divmod(size, _span(depth - 1))
+    return (_span(depth - 1),) * full + ((rest,) if rest else ())
+
+
+@lru_cache(maxsize=4096)
+def _tsize(size: int, depth: int) -> int:
+    """Bytes of all blocks of a subtree."""
+    if depth == 0:
+        return size
+    unnamed = Cid(RAW, bytes(32))
+    below = [Subtree(unnamed, part, _tsize(part, depth - 1)) for part in _sizes(size, depth)]
+    return UnixfsBuilder().parent(below).tsize
+
+
+def _depth(size: int) -> int:
+    """Levels above the leaves of a file."""
+    depth = 0
+    while size > _span(depth):
+        depth += 1
+    return depth
 
 
 def _span(depth: int) -> int:

@@ -10,8 +10,11 @@ from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.chain.model_registry import ModelRegistry
 from registry.ipfs.blockstore import MemoryBlockStore
+from registry.ipfs.cid import RAW
+from registry.manifest import ModelManifest
 from registry.manifest_parts import Serving
 from registry.policy import Policy
+from registry.record import record_id
 from registry.register import register_model
 from registry.signing.signer import Signer
 from registry.verify import VerifiedModel, verify_model
@@ -39,9 +42,22 @@ class Shelf:
             signer=self.publisher,
             serving=serving,
         )
+        return self._verified(registration.id, folder)
+
+    def recorded(self, manifest: ModelManifest, *, folder: Path | None) -> VerifiedModel:
+        """Record a manifest as it is, whoever wrote it, and verify it."""
+        self.blocks.put(RAW, manifest.encode())
+        registry = ModelRegistry(self.chain, self.deployment.model_registry)
+        id = record_id(self.publisher.address, manifest.digest)
+        if registry.find(id) is None:
+            registry.register(self.publisher, manifest.kind, manifest.digest, manifest.parent_ids)
+        return self._verified(id, folder)
+
+    def _verified(self, model_id: bytes, folder: Path | None) -> VerifiedModel:
+        registry = ModelRegistry(self.chain, self.deployment.model_registry)
         block = self.chain.head()
         return verify_model(
-            registration.id,
+            model_id,
             registry=registry,
             attestations=AttestationBook(self.chain, self.deployment.attestations),
             blocks=self.blocks,

@@ -37,14 +37,15 @@ def llama(
     dtype: torch.dtype = torch.float32,
     tied: bool = False,
     context: int = CONTEXT,
+    hidden: int = 32,
 ) -> Path:
     return _chat_model(
         folder,
         LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=VOCABULARY,
-                hidden_size=32,
-                intermediate_size=64,
+                hidden_size=hidden,
+                intermediate_size=2 * hidden,
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,

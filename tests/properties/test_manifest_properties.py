@@ -25,6 +25,7 @@ from registry.manifest import (
 )
 from registry.record import Kind
 from registry.signing.canonical import encode
+from registry.text.golden import ChatVector, Golden, TextVector
 
 DIGESTS = st.binary(min_size=32, max_size=32)
 CIDS = st.builds(Cid, st.sampled_from([RAW, DAG_PB]), DIGESTS)
@@ -83,6 +84,24 @@ def runs(draw: Callable[..., object]) -> RunManifest:
     )
 
 
+TOKEN_IDS = st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple)
+# Anything that a tokenizer can read or write: control characters too.
+WRITTEN = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+GOLDEN = st.builds(
+    Golden,
+    st.lists(
+        st.builds(TextVector, WRITTEN, TOKEN_IDS, TOKEN_IDS, WRITTEN), min_size=1, max_size=3
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            ChatVector,
+            st.lists(st.tuples(WRITTEN, WRITTEN), max_size=3).map(tuple),
+            st.none() | WRITTEN,
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+)
 TENSORS = st.lists(
     st.tuples(
         NAMES,
@@ -102,7 +121,9 @@ def models(draw: Callable[..., object]) -> ModelManifest:
     size = sum(DTYPE_BYTES[dtype] * prod(shape) for _, dtype, shape, _ in tensors)
     weights = HashedFile("model.safetensors", size + 8, draw(CIDS))  # type: ignore[arg-type]
     others: list[HashedFile] = draw(FILES)  # type: ignore[assignment]
-    files, root = in_a_folder([*others, weights])
+    version: int = draw(st.sampled_from([1, 2]))  # type: ignore[assignment]
+    texts = [HashedFile("tokenizer.json", 9, draw(CIDS))] if draw(st.booleans()) else []  # type: ignore[arg-type]
+    files, root = in_a_folder([*others, weights, *texts])
     output, context = draw(STAMPS)  # type: ignore[misc]
     ids: list[bytes] = draw(PARENT_IDS)  # type: ignore[assignment]
     return ModelManifest(
@@ -119,6 +140,8 @@ def models(draw: Callable[..., object]) -> ModelManifest:
         metrics=draw(METRICS),  # type: ignore[arg-type]
         serving=Serving("BF16", context + 1, output),
         license=draw(st.none() | NAMES),  # type: ignore[arg-type]
+        headers={weights.path: draw(DIGESTS)} if version > 1 else {},  # type: ignore[dict-item]
+        golden=draw(GOLDEN) if version > 1 and texts else None,  # type: ignore[arg-type]
     )
 
 

@@ -23,6 +23,7 @@ from registry.manifest import (
 )
 from registry.record import Kind
 from registry.signing.canonical import MAX_BYTES, encode
+from registry.text.golden import ChatVector, Golden, TextVector
 from tests.registry.conftest import run_manifest
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "manifests"
@@ -46,9 +47,28 @@ MODEL = ModelManifest(
     serving=Serving("BF16", 2048, 512),
     license="Apache-2.0",
 )
+MODEL_FILES = (FILES[0], HashedFile("tokenizer.json", 99, Cid(RAW, b"\x0a" * 32)), FILES[1])
+GOLDEN = Golden(
+    texts=(
+        TextVector("", (), (2,), ""),
+        TextVector("Ca\u00e7a \u0000", (0, 2**32 - 1), (0, 2**32 - 1, 2), "Ca\u00e7a"),
+    ),
+    chats=(
+        ChatVector((("system", "Be brief."), ("user", "Hello")), "Be brief.\nHello<|end|>"),
+        ChatVector((("assistant", ""),), None),
+    ),
+)
+# The same in version 2 of the format.
+MODEL_2 = dataclasses.replace(
+    MODEL,
+    root=root_of(MODEL_FILES),
+    files=MODEL_FILES,
+    headers={"weights/a.safetensors": b"\x0b" * 32},
+    golden=GOLDEN,
+)
 DATASET = DatasetManifest("reviews", root_of(FILES), FILES)
 RUN = run_manifest(datasets=(b"\x08" * 32,), base=(b"\x09" * 32,), output_root=CID)
-ALL = (MODEL, DATASET, RUN)
+ALL = (MODEL, MODEL_2, DATASET, RUN)
 
 
 def changed(manifest: Manifest, change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -72,7 +92,8 @@ def put(path: str, value: object) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", "weightproof/model@2", "no manifest format"),
+        ("format", "weightproof/model@3", "no manifest format"),
+        ("format", "weightproof/model@2", "lacks headers"),
         ("format", "weightproof/MODEL@1", "no manifest format"),
         ("format", 1, "not a text"),
         ("name", "", "1 to 256 printable"),
@@ -148,6 +169,73 @@ def test_a_model_manifest_with_one_wrong_field_is_refused(
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        ("format", "weightproof/model@1", "unknown field 'golden'"),
+        ("headers", [], "headers is empty"),
+        ("headers", {}, "not a list"),
+        ("headers.0", "ab", "not an object"),
+        ("headers.0.path", "config.json", "has a header digest, but no weights"),
+        ("headers.0.path", "other.safetensors", "has a header digest, but no weights"),
+        ("headers.0.digest", "0x" + "0b" * 31, "not a digest"),
+        ("headers.0.size", 8, "unknown field"),
+        ("golden", [], "not an object"),
+        ("golden.more", [], "unknown field"),
+        ("golden.texts", [], "golden.texts has 0 vectors"),
+        (
+            "golden.texts",
+            [{"text": "", "ids": [], "wrapped": [], "decoded": ""}] * 65,
+            "65 vectors",
+        ),
+        ("golden.texts.0.text", 1, "not a text"),
+        ("golden.texts.0.text", "x" * 65536, "more than 65536"),
+        ("golden.texts.0.ids", "abc", "not a list"),
+        ("golden.texts.1.ids", [-1], "not a token id"),
+        ("golden.texts.1.ids", [2**32], "not a token id"),
+        ("golden.texts.1.wrapped", ["2"], "not a token id"),
+        ("golden.texts.1.score", 1, "unknown field"),
+        ("golden.chats", [], "a chat model has a template"),
+        ("golden.chats", [{"messages": []}] * 65, "65 vectors"),
+        ("golden.chats.0.messages", [{"role": "user"}], "lacks content"),
+        ("golden.chats.0.messages.0.name", "x", "unknown field"),
+        ("golden.chats.0.rendered", 1, "not a text"),
+    ],
+)
+def test_a_model_manifest_of_version_2_with_one_wrong_field_is_refused(
+    path: str, value: object, message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        parse_manifest(changed(MODEL_2, put(path, value)))
+
+
+def test_a_weight_file_without_a_header_digest_is_refused() -> None:
+    second = HashedFile("z.safetensors", 100, CID)
+    files = (*MODEL_FILES[:2], MODEL_FILES[2], second)
+    tensor = TensorEntry("z.safetensors", "z", "F16", (4,), b"\x04" * 32)
+    with pytest.raises(ManifestError, match=r"z\.safetensors has no header digest"):
+        dataclasses.replace(
+            MODEL_2, files=files, root=root_of(files), tensors=(*MODEL.tensors, tensor)
+        )
+
+
+def test_header_digests_that_are_not_sorted_or_stand_twice_are_refused() -> None:
+    def double(value: dict[str, Any]) -> None:
+        value["headers"] = value["headers"] * 2
+
+    with pytest.raises(ManifestError, match="headers are not sorted"):
+        parse_manifest(changed(MODEL_2, double))
+
+
+def test_a_tokenizer_without_golden_vectors_and_vectors_without_a_tokenizer_are_refused() -> None:
+    with pytest.raises(ManifestError, match=r"tokenizer\.json has no golden vectors"):
+        dataclasses.replace(MODEL_2, golden=None)
+    with pytest.raises(ManifestError, match=r"golden, but no tokenizer\.json"):
+        dataclasses.replace(MODEL_2, files=FILES, root=root_of(FILES))
+    with pytest.raises(ManifestError, match="no header digest"):
+        dataclasses.replace(MODEL_2, headers={})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
         ("datasets", ["0x" + "09" * 32], "twice"),
         ("datasets", ["0x12"], "not a digest"),
         ("datasets", [1], "not a digest"),
@@ -170,16 +258,17 @@ def test_a_run_manifest_with_one_wrong_field_is_refused(
         parse_manifest(changed(RUN, put(path, value)))
 
 
-@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.kind.word)
+@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.format)
 def test_a_manifest_that_lacks_any_one_field_is_refused(manifest: Manifest) -> None:
     for name in json.loads(manifest.encode()):
         if name == "license":
             continue
-        with pytest.raises(ManifestError, match=f"lacks {name}"):
+        message = "no golden vectors" if name == "golden" else f"lacks {name}"
+        with pytest.raises(ManifestError, match=message):
             parse_manifest(changed(manifest, lambda value, name=name: value.pop(name)))
 
 
-@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.kind.word)
+@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.format)
 def test_bytes_that_differ_from_the_canonical_ones_are_refused(manifest: Manifest) -> None:
     data = manifest.encode()
     for other in (
@@ -225,13 +314,15 @@ def test_a_manifest_cannot_be_changed() -> None:
         MODEL.name = "other"  # type: ignore[misc]
     with pytest.raises(TypeError):
         MODEL.metrics["accuracy"] = "1"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        MODEL_2.headers["weights/a.safetensors"] = b"\x0c" * 32  # type: ignore[index]
     settings = {"a": "1"}
     run = run_manifest(hyperparameters=settings, output_root=CID)
     settings["a"] = "2"
     assert run.hyperparameters == {"a": "1"}
 
 
-@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.kind.word)
+@pytest.mark.parametrize("manifest", ALL, ids=lambda m: m.format)
 def test_a_manifest_is_read_back_as_it_was(manifest: Manifest) -> None:
     data = manifest.encode()
     found = parse_manifest(data)
@@ -251,13 +342,14 @@ def test_parents_come_in_the_order_the_chain_keeps_them() -> None:
     ("manifest", "digest"),
     [
         (MODEL, "8a1e7fc15bb684aa16fb780f9a493aabd9977b39808cad97923698c3345e41a3"),
+        (MODEL_2, "f5f7e54a0fe124df6028c01d4f97477f732f3fcefa7b4f677161822ce73d9961"),
         (DATASET, "f9255aca3e4dc041b6eba1b2fae3eeae31352ea19ea88041380401879f74bad3"),
         (RUN, "096d9f2e2478446cc98d258f5c6ef797bddf770ca233fd2b77054d0e56bd81ef"),
     ],
     ids=lambda value: getattr(value, "format", None),
 )
-def test_manifests_of_version_1_are_readable_for_ever(manifest: Manifest, digest: str) -> None:
-    data = (VECTORS / f"{manifest.kind.word}@1.json").read_bytes()
+def test_manifests_of_every_version_are_readable_for_ever(manifest: Manifest, digest: str) -> None:
+    data = (VECTORS / f"{manifest.format.removeprefix('weightproof/')}.json").read_bytes()
     assert hashlib.sha256(data).hexdigest() == digest
     assert parse_manifest(data) == manifest
     assert manifest.encode() == data

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from registry.record import Kind, Status, record_id
 from registry.register import Registration, register_dataset, register_model, register_run
 from registry.signing.signer import Signer
 from tests.registry.conftest import World, run_manifest
-from tests.registry.model_folders import write_dataset, write_model
+from tests.registry.model_folders import CONFIG, write_dataset, write_model
 
 
 @pytest.fixture
@@ -104,6 +106,31 @@ def test_a_pickle_that_calls_itself_safetensors_is_refused(world: World) -> None
     (world.folder / "model-0.safetensors").write_bytes(b"\x80\x04\x95" + b"\0" * 100)
     with pytest.raises(FileRefusedError, match=r"model-0\.safetensors"):
         model_of(world.folder, world)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("tokenizer.json", "{}", "tokenizer.json: is not of the version"),
+        ("tokenizer_config.json", "{}", "chat_template.jinja: is missing: this model cannot chat"),
+        ("tokenizer_config.json", '{"chat_template": "{{ now() }}"}', "is refused: 'now' is undef"),
+        ("chat_template.jinja", "{{ messages }}", "has a chat template, and so has chat_template"),
+        ("templates/other.jinja", "x", "templates/other.jinja: may be a second chat template"),
+        ("generation_config.json", '{"eos_token_id": 97}', "eos_token_id is 97, which is no token"),
+        ("config.json", json.dumps({**CONFIG, "vocab_size": 96}), "token id is 96, the model has"),
+        ("config.json", json.dumps({**CONFIG, "auto_map": {}}), "nothing executable is loaded"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_model_whose_text_no_loader_takes_is_refused_early(
+    world: World, path: str, text: str, message: str
+) -> None:
+    (world.folder / path).parent.mkdir(exist_ok=True)
+    (world.folder / path).write_text(text)
+    head = world.head().number
+    with pytest.raises(FileRefusedError, match=message):
+        model_of(world.folder, world)
+    assert world.head().number == head
 
 
 def test_a_parent_that_is_not_recorded_or_revoked_is_refused(world: World) -> None:
@@ -206,6 +233,23 @@ def test_a_model_is_recorded_with_every_file_and_tensor(world: World) -> None:
     array = load_file(world.folder / first.file)[first.name]
     assert first.shape == array.shape
     assert first.digest == tensor_digest(first.dtype, first.shape, array.tobytes())
+
+
+def test_a_model_is_recorded_with_its_headers_and_golden_vectors(world: World) -> None:
+    manifest = world.model.manifest
+    assert isinstance(manifest, ModelManifest)
+    assert manifest.format == "weightproof/model@2"
+    assert sorted(manifest.headers) == ["model-0.safetensors", "model-1.safetensors"]
+    for path, digest in manifest.headers.items():
+        data = (world.folder / path).read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        assert digest == hashlib.sha256(data[: 8 + length]).digest()
+    assert manifest.golden is not None
+    fox = manifest.golden.texts[1]
+    assert fox.text == fox.decoded == "The quick brown fox jumps over the lazy dog."
+    assert len(fox.ids) == len(fox.text)
+    assert manifest.golden.chats[0].rendered == "Hello<|end|>"
+    assert parse_manifest(manifest.encode()) == manifest
 
 
 def test_a_publisher_without_ether_registers_through_a_relayer(

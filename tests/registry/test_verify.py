@@ -15,6 +15,7 @@ from registry.errors import (
     BlockMissingError,
     CanonicalError,
     ChainMismatchError,
+    ChainStaleError,
     FileRefusedError,
     ManifestError,
     PolicyError,
@@ -26,6 +27,7 @@ from registry.hashing.dataset import root_of
 from registry.ipfs.blockstore import MemoryBlockStore
 from registry.ipfs.cid import RAW
 from registry.manifest import ModelManifest, Parent
+from registry.policy import Policy
 from registry.record import Kind, Record, record_id
 from registry.register import register_model
 from registry.signing.signer import Signer
@@ -89,7 +91,7 @@ def test_a_block_that_is_not_on_the_chain_is_refused(world: World) -> None:
 def test_a_block_that_is_too_old_is_refused(world: World) -> None:
     policy = dataclasses.replace(world.policy, max_block_age_s=60)
     now = world.head().timestamp
-    with pytest.raises(PolicyError, match=r"step 1.*61 s old"):
+    with pytest.raises(ChainStaleError, match=r"step 1.*61 s old"):
         world.verify(policy=policy, now=now + 61)
     world.verify(policy=policy, now=now + 60).close()
 
@@ -120,7 +122,7 @@ def test_a_recorded_manifest_that_is_not_canonical_is_refused(world: World) -> N
 
 
 def test_a_recorded_manifest_of_an_unknown_version_is_refused(world: World) -> None:
-    newer = world.model.manifest.encode().replace(b"model@1", b"model@9")
+    newer = world.model.manifest.encode().replace(b"model@2", b"model@9")
     cid = world.blocks.put(RAW, newer)
     world.registry.register(world.publisher, Kind.MODEL, cid.digest, [])
     with pytest.raises(ManifestError, match=r"step 2.*model@9"):
@@ -301,10 +303,47 @@ def test_one_flipped_bit_in_any_file_is_refused(world: World) -> None:
         for at in (0, len(true) // 2, len(true) - 1):
             path.write_bytes(true[:at] + bytes([true[at] ^ 1]) + true[at + 1 :])
             with pytest.raises(FileRefusedError, match="step 6") as caught:
+                world.verify(keep_files=False)
+            assert caught.value.path == path.name
+        path.write_bytes(true)
+    world.verify().close()
+
+
+def test_what_a_loader_will_not_hash_again_is_refused_before_it_loads(world: World) -> None:
+    """All but the tensors' own bytes, which the loader hashes where it puts them."""
+    for path in files_of(world.folder):
+        true = path.read_bytes()
+        weights = path.suffix == ".safetensors"
+        length = 8 + int.from_bytes(true[:8], "little") if weights else len(true)
+        for at in {0, 7, length // 2, length - 1}:
+            path.write_bytes(true[:at] + bytes([true[at] ^ 1]) + true[at + 1 :])
+            with pytest.raises(FileRefusedError, match="step 6") as caught:
                 world.verify()
             assert caught.value.path == path.name
         path.write_bytes(true)
     world.verify().close()
+
+
+def test_a_tensor_other_than_the_manifest_lists_is_refused_though_its_file_is_listed(
+    world: World,
+) -> None:
+    manifest = world.model.manifest
+    assert isinstance(manifest, ModelManifest)
+    wrong = dataclasses.replace(manifest.tensors[0], digest=b"\1" * 32)
+    false = dataclasses.replace(manifest, tensors=(wrong, *manifest.tensors[1:]))
+    model_id = record(world, false)
+    with pytest.raises(FileRefusedError, match=r"model-0\.safetensors: tensor .* is not as"):
+        world.verify(model_id=model_id, policy=without_attestations(world), keep_files=False)
+
+
+def test_a_header_other_than_the_manifest_promises_is_refused(world: World) -> None:
+    manifest = world.model.manifest
+    assert isinstance(manifest, ModelManifest)
+    headers = {**manifest.headers, "model-0.safetensors": b"\1" * 32}
+    model_id = record(world, dataclasses.replace(manifest, headers=headers))
+    for keep in (True, False):
+        with pytest.raises(FileRefusedError, match=r"model-0\.safetensors: its header is not"):
+            world.verify(model_id=model_id, policy=without_attestations(world), keep_files=keep)
 
 
 def test_a_missing_truncated_grown_or_emptied_file_is_refused(world: World) -> None:
@@ -341,8 +380,10 @@ def test_two_files_that_changed_places_are_refused(world: World) -> None:
     os.rename(first, world.folder / "spare")
     os.rename(second, first)
     os.rename(world.folder / "spare", second)
-    with pytest.raises(FileRefusedError, match=r"step 6.*has the CID"):
+    with pytest.raises(FileRefusedError, match=r"step 6.*its header is not the one"):
         world.verify()
+    with pytest.raises(FileRefusedError, match=r"step 6.*has the CID"):
+        world.verify(keep_files=False)
 
 
 def test_a_link_in_place_of_a_file_is_refused(world: World, tmp_path: Path) -> None:
@@ -363,6 +404,17 @@ def test_limits_of_the_policy_hold_before_anything_is_read(world: World) -> None
             world.verify(policy=dataclasses.replace(world.policy, **change))
 
 
+def record(world: World, manifest: ModelManifest) -> bytes:
+    """Record a manifest that no honest tool wrote; return its id."""
+    world.blocks.put(RAW, manifest.encode())
+    world.registry.register(world.publisher, Kind.MODEL, manifest.digest, [world.run.id])
+    return record_id(world.publisher.address, manifest.digest)
+
+
+def without_attestations(world: World) -> Policy:
+    return dataclasses.replace(world.policy, min_attestations=0)
+
+
 def test_a_manifest_that_lists_a_pickle_is_refused(world: World) -> None:
     manifest = world.model.manifest
     assert isinstance(manifest, ModelManifest)
@@ -370,13 +422,9 @@ def test_a_manifest_that_lists_a_pickle_is_refused(world: World) -> None:
     hashed = dataclasses.replace(manifest.files[0], path="extra.pkl")
     files = tuple(sorted((*manifest.files, hashed), key=lambda file: file.path))
     listing = dataclasses.replace(manifest, files=files, root=root_of(files))
-    world.blocks.put(RAW, listing.encode())
-    world.registry.register(world.publisher, Kind.MODEL, listing.digest, [world.run.id])
+    model_id = record(world, listing)
     with pytest.raises(FileRefusedError, match=r"step 6.*extra\.pkl.*can run code"):
-        world.verify(
-            model_id=record_id(world.publisher.address, listing.digest),
-            policy=dataclasses.replace(world.policy, min_attestations=0),
-        )
+        world.verify(model_id=model_id, policy=without_attestations(world))
 
 
 def test_a_block_that_is_missing_is_refused(world: World) -> None:
@@ -424,8 +472,10 @@ def test_a_model_is_verified_from_its_folder(world: World) -> None:
         assert verified.block == block
         assert [a.attester for a in verified.attestations] == [world.attester.address]
         assert verified.record.publisher == world.publisher.address
-        assert sum(seen) == sum(file.size for file in manifest.files)
-        assert sorted(verified.files) == [file.path for file in manifest.files]
+        small = [f for f in manifest.files if not f.path.endswith(".safetensors")]
+        assert sum(seen) == sum(file.size for file in small)
+        assert sorted(verified.files) == [file.path for file in small]
+        assert sorted(verified.weights) == ["model-0.safetensors", "model-1.safetensors"]
         for path, sealed in verified.files.items():
             assert sealed.bytes() == (world.folder / path).read_bytes()
 
@@ -447,6 +497,7 @@ def test_copies_are_dropped_where_nobody_wants_them(world: World) -> None:
     before = len(os.listdir("/proc/self/fd"))
     verified = world.verify(keep_files=False)
     assert verified.files == {}
+    assert verified.weights == {}
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -491,7 +542,7 @@ def test_a_model_in_use_is_stopped_by_revocation_taint_expiry_and_a_stale_chain(
     check()
     with pytest.raises(PolicyError, match="0 known attesters"):
         check(now=world.head().timestamp + 2 * DAY_S)
-    with pytest.raises(PolicyError, match="step 1"):
+    with pytest.raises(ChainStaleError, match="step 1"):
         check(
             policy=dataclasses.replace(world.policy, max_block_age_s=1),
             now=world.head().timestamp + 60,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.engine.detokenizer import Detokenizer
-from inference.engine.tokenizer import Tokenizer
+from registry.text.tokenizer import Tokenizer
 from tests.inference import tiny_models
 
 

@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from inference.errors import LoadRefusedError
 from inference.loader import LoadedModel, load
 from registry.errors import ConfigError
+from registry.manifest import ModelManifest, parse_manifest
 from registry.manifest_parts import Serving
+from registry.signing.canonical import encode
+from tests.attacks.forgery import forged_manifest
 from tests.inference import tiny_models
 from tests.inference.shelf import Shelf
 
@@ -28,12 +31,15 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(shelf: Shelf, folder: Path) -> Callable[..., None]:
-    """Register, verify and try to load the folder as it is now."""
+    """Record the folder as it is now, as registering would not; verify it and try to load it."""
 
     def attempt(match: str, *, task: str = "chat", serving: Serving | None = None) -> None:
-        serving = serving or Serving("F32", 64, 32)
+        limits = (serving or Serving("F32", 64, 32)).to_json()
+        written = forged_manifest(folder, shelf.blocks, task=task, serving=limits)
+        manifest = parse_manifest(encode(written))
+        assert isinstance(manifest, ModelManifest)
         with (
-            shelf.verified(folder, task=task, serving=serving) as verified,
+            shelf.recorded(manifest, folder=folder) as verified,
             pytest.raises(LoadRefusedError, match=match),
         ):
             load(verified, device="cpu", threads=1)
@@ -216,7 +222,7 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(
     folder: Path, refused: Callable[..., None]
 ) -> None:
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')
-    refused("tokenizer.json: is not a tokenizer")
+    refused("tokenizer.json: has no model")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
@@ -237,9 +243,19 @@ def test_a_chat_model_without_a_template_is_refused(
     refused("chat_template.jinja: is missing")
 
 
-def test_two_different_templates_are_refused(folder: Path, refused: Callable[..., None]) -> None:
-    tiny_models.edit_json(folder / "tokenizer_config.json", chat_template="{{ messages[0] }}")
-    refused("differs from the template in tokenizer_config.json")
+@pytest.mark.parametrize("template", [tiny_models.TEMPLATE, "{{ messages[0].content }}"])
+def test_two_templates_are_refused_even_where_they_are_the_same(
+    folder: Path, refused: Callable[..., None], template: str
+) -> None:
+    tiny_models.edit_json(folder / "tokenizer_config.json", chat_template=template)
+    refused("tokenizer_config.json: has a chat template, and so has chat_template.jinja")
+
+
+def test_a_template_that_renders_unlike_at_registration_is_refused(
+    folder: Path, refused: Callable[..., None]
+) -> None:
+    (folder / "chat_template.jinja").write_text("Obey. " + tiny_models.TEMPLATE)
+    refused("chat_template.jinja: golden conversation 0 is rendered unlike at registration")
 
 
 def test_a_choice_of_templates_is_refused(folder: Path, refused: Callable[..., None]) -> None:
@@ -252,7 +268,7 @@ def test_an_end_token_outside_the_vocabulary_is_refused(
     folder: Path, refused: Callable[..., None]
 ) -> None:
     tiny_models.edit_json(folder / "generation_config.json", eos_token_id=[256, 4096])
-    refused(r"generation_config.json: eos_token_id is \[256, 4096\]")
+    refused("generation_config.json: eos_token_id is 4096, which is no token")
 
 
 # The doors

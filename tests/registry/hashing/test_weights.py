@@ -12,6 +12,8 @@ from safetensors.numpy import save
 
 from registry.errors import FileRefusedError
 from registry.hashing.weights import (
+    TENSOR_1,
+    TENSOR_2,
     TENSOR_CHUNK_BYTES,
     chunk_digests,
     digest_of_chunks,
@@ -22,16 +24,18 @@ from registry.hashing.weights import (
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "tensor_vectors.json").read_text())
 
 
-def by_the_rule(dtype: str, shape: tuple[int, ...], data: bytes) -> bytes:
+def by_the_rule(
+    dtype: str, shape: tuple[int, ...], data: bytes, version: int = 2, chunk: int = 65536
+) -> bytes:
     """The documented rule once more, written as plainly as possible."""
-    message = b"weightproof/tensor@1\0" + bytes([len(dtype)]) + dtype.encode()
+    message = b"weightproof/tensor@%d\0" % version + bytes([len(dtype)]) + dtype.encode()
     message += struct.pack("<I", len(shape))
     for dimension in shape:
         message += struct.pack("<Q", dimension)
     message += struct.pack("<Q", len(data))
     while data:
-        message += hashlib.sha256(data[:16384]).digest()
-        data = data[16384:]
+        message += hashlib.sha256(data[:chunk]).digest()
+        data = data[chunk:]
     return hashlib.sha256(message).digest()
 
 
@@ -40,7 +44,9 @@ def test_bytes_that_do_not_fill_the_shape_are_refused() -> None:
         with pytest.raises(FileRefusedError):
             tensor_digest(dtype, shape, bytes(size))
     with pytest.raises(FileRefusedError):
-        digest_of_chunks("U8", (16385,), 16385, bytes(32))
+        digest_of_chunks("U8", (65537,), 65537, bytes(32))
+    with pytest.raises(FileRefusedError):
+        digest_of_chunks("U8", (16385,), 16385, bytes(32), TENSOR_1)
 
 
 @pytest.mark.parametrize("vector", VECTORS["tensors"], ids=lambda v: f"{v['dtype']}{v['shape']}")
@@ -48,10 +54,11 @@ def test_a_pinned_tensor_keeps_its_digest(vector: dict[str, Any]) -> None:
     shape = vector["shape"]
     size = vector["bytes"]
     data = bytes(n * n % 251 for n in range(size))
-    assert "0x" + tensor_digest(vector["dtype"], shape, data).hex() == vector["digest"]
-    assert tensor_digest(vector["dtype"], shape, data) == by_the_rule(
-        vector["dtype"], tuple(shape), data
-    )
+    dtype = vector["dtype"]
+    for version, rule in ((1, TENSOR_1), (2, TENSOR_2)):
+        found = tensor_digest(dtype, shape, data, rule)
+        assert "0x" + found.hex() == vector[f"digest_{version}"]
+        assert found == by_the_rule(dtype, tuple(shape), data, version, rule.chunk_bytes)
 
 
 def test_dtype_shape_and_bytes_all_count() -> None:
@@ -68,9 +75,9 @@ def test_dtype_shape_and_bytes_all_count() -> None:
 
 
 def test_chunk_digests_made_elsewhere_give_the_same_digest() -> None:
-    data = bytes(range(256)) * 200
-    assert digest_of_chunks("U8", (51200,), 51200, chunk_digests(memoryview(data))) == (
-        tensor_digest("U8", (51200,), data)
+    data = bytes(range(256)) * 800
+    assert digest_of_chunks("U8", (204800,), 204800, chunk_digests(memoryview(data))) == (
+        tensor_digest("U8", (204800,), data)
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any, Final, NoReturn
 
 from jinja2.exceptions import TemplateError
 
-from inference.engine.template_sandbox import TemplateSandbox
-from inference.errors import LoadRefusedError, RequestError
+from registry.errors import FileRefusedError, TemplateRefusedError
+from registry.text.template_meter import scalar
+from registry.text.template_sandbox import TemplateSandbox
 
 PATH: Final = "chat_template.jinja"
-# The largest published templates have 40 KB.
-MAX_SOURCE_BYTES: Final = 256 * 1024
+# The largest published templates have 40 KB; compiling this takes seconds at worst.
+MAX_SOURCE_BYTES: Final = 64 * 1024
 # Every chat template must be able to render this; it is tried when a model is loaded.
 _PROBE: Final = ({"role": "user", "content": "Hello"},)
 
@@ -20,10 +21,11 @@ _PROBE: Final = ({"role": "user", "content": "Hello"},)
 class ChatTemplate:
     """A template, with the special tokens it may name (`bos_token` and so on)."""
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Compile `source` and try it. Raises `LoadRefusedError`."""
+    def __init__(self, source: str, special_tokens: Mapping[str, str], *, path: str = PATH) -> None:
+        """Compile `source` of the file `path`, and try it. Raises `FileRefusedError`."""
+        self.path: Final = path
         if len(source.encode()) > MAX_SOURCE_BYTES:
-            raise LoadRefusedError(PATH, f"is longer than {MAX_SOURCE_BYTES} bytes")
+            raise FileRefusedError(path, f"is longer than {MAX_SOURCE_BYTES} bytes")
         self._special_tokens = dict(special_tokens)
         self._sandbox = TemplateSandbox()
         self._sandbox.globals["raise_exception"] = _raise_exception
@@ -31,19 +33,18 @@ class ChatTemplate:
             self._template = self._sandbox.compile_metered(source)
             self._render(_PROBE)
         except Exception as error:  # a template's code can raise anything
-            raise LoadRefusedError(PATH, f"is refused: {_shown(error)}") from error
+            raise FileRefusedError(path, f"is refused: {_shown(error)}") from error
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the prompt for an answer to `messages`, each with `role` and `content`.
 
-        Raises `RequestError` when the template refuses them or they take too much.
+        Raises `TemplateRefusedError` when the template refuses them or they take too much.
         """
         try:
             return self._render(messages)
         except Exception as error:  # a template's code can raise anything
-            raise RequestError(
-                f"the model's chat template refuses these messages: {_shown(error)}",
-                param="messages",
+            raise TemplateRefusedError(
+                f"the model's chat template refuses these messages: {_shown(error)}"
             ) from error
 
     def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -62,7 +63,7 @@ class _RefusedByTemplateError(TemplateError):
 
 
 def _raise_exception(message: object) -> NoReturn:
-    raise _RefusedByTemplateError(str(message)[:200])
+    raise _RefusedByTemplateError(scalar(message)[:200])
 
 
 def _shown(error: Exception) -> str:

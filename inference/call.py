@@ -1,0 +1,41 @@
+"""A call as it comes in, and what goes out: the two ends of the story of a paid call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+from inference.catalog import CatalogEntry
+from inference.errors import NodeError
+from inference.work import Work
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as it came: `body` is the exact bytes, `payment` the header or None."""
+
+    url: str
+    body: bytes
+    payment: str | None
+    model: str
+    task: str
+    prepare: Callable[[CatalogEntry], Awaitable[Work]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What leaves the node in one piece. `headers` are the payment headers."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+    failure: NodeError | None = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What leaves piece by piece; `events` must be closed by whoever sends them."""
+
+    headers: dict[str, str]
+    events: AsyncGenerator[bytes, None]

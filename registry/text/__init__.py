@@ -1,0 +1,1 @@
+"""Text that is verified: tokenizers, chat templates, and the vectors that prove them."""

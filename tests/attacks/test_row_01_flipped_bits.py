@@ -1,0 +1,122 @@
+"""Row 1: one flipped bit in any weight shard, config, tokenizer, template, index or adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from registry.ipfs.cid import RAW, Cid
+from registry.ipfs.unixfs import list_dir
+from registry.manifest import ModelManifest
+from registry.verify import fetch_manifest
+from tests.attacks.hall import Case, Hall
+from tests.attacks.registered_victim import block_file, copied, flip, folder_of, victim_of
+from tests.attacks.victim import FILES, FIRST_SHARD, README, SECOND_SHARD
+
+pytestmark = pytest.mark.timeout(120)
+# A file is refused by its CID, a shard by the digest of its header or of one of its tensors.
+OTHER_BYTES = r"has the CID|does not hash to what the manifest lists|header"
+
+
+@pytest.fixture(scope="module")
+def victim(hall: Hall) -> Case:
+    return victim_of(hall)
+
+
+@pytest.fixture
+def spoilt(victim: Case, tmp_path: Path) -> Case:
+    return copied(victim, tmp_path / "bad")
+
+
+@contextmanager
+def flipped_block(hall: Hall, cid: Cid, at: int) -> Iterator[None]:
+    """Flip a bit of a block on the disk that the hall and its node share."""
+    path = block_file(hall, cid)
+    true = path.read_bytes()
+    flip(path, at)
+    try:
+        yield
+    finally:
+        path.write_bytes(true)
+
+
+def manifest_of(hall: Hall, case: Case) -> ModelManifest:
+    found = fetch_manifest(hall.workspace.blocks, hall.workspace.records.record(case.id))
+    assert isinstance(found, ModelManifest)
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_in_any_file_is_refused(hall: Hall, spoilt: Case, name: str) -> None:
+    path = folder_of(spoilt) / name
+    flip(path, path.stat().st_size // 2)
+    hall.refuses(spoilt, OTHER_BYTES, path=name)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+@pytest.mark.parametrize("name", FILES)
+def test_its_first_and_last_bits_count_like_all_others(
+    hall: Hall, spoilt: Case, name: str, at: int
+) -> None:
+    flip(folder_of(spoilt) / name, at, bit=7)
+    hall.refuses_here(spoilt, OTHER_BYTES, path=name)
+
+
+@pytest.mark.parametrize("shard", [FIRST_SHARD, SECOND_SHARD])
+def test_a_flipped_bit_of_a_weight_that_safetensors_loads_is_refused(
+    hall: Hall, victim: Case, spoilt: Case, shard: str
+) -> None:
+    """The format has no digest of its own: its library hands out the changed weight."""
+    flip(folder_of(spoilt) / shard, -2, bit=3)
+    true, changed = (load_file(folder_of(case) / shard) for case in (victim, spoilt))
+    assert any(not true[name].equal(changed[name]) for name in true)
+    hall.refuses(spoilt, r"tensor \S+ does not hash to what the manifest lists", path=shard)
+
+
+def test_a_flipped_bit_in_a_shards_header_is_refused(hall: Hall, spoilt: Case) -> None:
+    """The header names one tensor otherwise, and is as good a header as before."""
+    path = folder_of(spoilt) / SECOND_SHARD
+    flip(path, path.read_bytes().index(b"input_layernorm"))
+    assert b"hnput_layernorm" in path.read_bytes()
+    hall.refuses(spoilt, "header|has the CID", path=SECOND_SHARD)
+
+
+def test_a_flipped_bit_in_a_block_of_any_file_is_refused(hall: Hall, victim: Case) -> None:
+    for file in manifest_of(hall, victim).files:
+        with flipped_block(hall, file.cid, -1):
+            hall.refuses(Case(victim.id, None), f"has other bytes under {file.cid}")
+    hall.accepts(Case(victim.id, None))
+
+
+def test_a_flipped_bit_in_a_leaf_below_a_file_is_refused(hall: Hall, victim: Case) -> None:
+    (root,) = (file.cid for file in manifest_of(hall, victim).files if file.path == README)
+    leaf = Cid.of_block(RAW, (folder_of(victim) / README).read_bytes()[: 1 << 20])
+    assert root.codec != RAW
+    with flipped_block(hall, leaf, 1 << 19):
+        hall.refuses(Case(victim.id, None), f"has other bytes under {leaf}")
+
+
+def test_a_flipped_bit_in_the_manifest_is_refused(hall: Hall, victim: Case) -> None:
+    cid = manifest_of(hall, victim).cid
+    for at in (0, 500, -1):
+        with flipped_block(hall, cid, at):
+            hall.refuses(Case(victim.id, None), f"manifest.*has other bytes under {cid}")
+
+
+def test_the_folders_own_block_is_not_believed_because_it_is_not_read(
+    hall: Hall, victim: Case
+) -> None:
+    """Which files there are is in the manifest: what the directory's block says has no weight."""
+    root = manifest_of(hall, victim).root
+    assert [entry.name for entry in list_dir(hall.workspace.blocks, root)] == list(FILES)
+    with flipped_block(hall, root, 40):
+        hall.accepts(Case(victim.id, None))
+
+
+def test_the_victim_itself_is_loaded(hall: Hall, victim: Case, spoilt: Case) -> None:
+    for case in (victim, spoilt, Case(victim.id, None)):
+        hall.accepts(case)
