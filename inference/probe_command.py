@@ -46,6 +46,7 @@ from registry.errors import (
     RecordError,
     WeightproofError,
 )
+from registry.hashing.resident_digest import resident_digest
 from registry.manifest import ModelManifest
 from registry.manifest_parts import TensorEntry
 from registry.record import record_id
@@ -160,9 +161,6 @@ def _model_id(workspace: Workspace, client: httpx.Client, model: str) -> bytes:
 
 def _truth(workspace: Workspace, model_id: bytes) -> _Truth:
     """Read records and manifests, and refuse a model that does not stand now."""
-    # Torch comes with it, which takes seconds to import.
-    from inference.resident import resident_digest
-
     facts = _facts(workspace, workspace.trusted_block())
     model = _read(facts, workspace, model_id)
     base = None

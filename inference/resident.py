@@ -7,7 +7,6 @@ the file otherwise, or that memory changed since.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from random import Random
@@ -20,10 +19,10 @@ from inference.engine.placement import Placed, bytes_of
 from inference.errors import LoadRefusedError, ModelStoppedError
 from registry.hashing.finite import finite_fault
 from registry.hashing.parallel import parallel_map
+from registry.hashing.resident_digest import resident_digest
 from registry.hashing.weights import TENSOR_2, TensorRule, chunk_digests, digest_of_chunks
 from registry.manifest_parts import TensorEntry
 
-_DOMAIN: Final = b"weightproof/resident@1\0"
 # What one thread hashes at a time, in chunks, so that chunks are not cut.
 _SPAN_CHUNKS: Final = 64
 # What is hashed in one go beside running calls: half a millisecond of a processor.
@@ -177,18 +176,6 @@ def same_place(held: torch.Tensor, placed: torch.Tensor) -> bool:
         and held.shape == placed.shape
         and held.stride() == placed.stride()
     )
-
-
-def resident_digest(digests: Mapping[str, bytes]) -> bytes:
-    """Return one digest over tensors by name.
-
-    SHA-256("weightproof/resident@1" 00 ‖ for each name in byte order: u16 length of the name,
-    little-endian ‖ name in UTF-8 ‖ its 32-byte tensor digest). A manifest alone gives it too.
-    """
-    hashed = hashlib.sha256(_DOMAIN)
-    for name, digest in sorted((name.encode(), digest) for name, digest in digests.items()):
-        hashed.update(len(name).to_bytes(2, "little") + name + digest)
-    return hashed.digest()
 
 
 def _chunks_on_gpu(tensors: list[torch.Tensor], rule: TensorRule) -> Iterator[bytes]:

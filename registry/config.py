@@ -27,10 +27,12 @@ from registry.errors import ConfigError, KeyRefusedError
 from registry.policy import GIB, Policy
 from registry.section import FILE_NAME as FILE_NAME
 from registry.section import Section as Section
-from registry.signing.signer import Signer, refuse_well_known
+from registry.signing.signer import ANVIL_CHAIN_ID, Signer, refuse_well_known
 
 # What `inference.config` reads of the same file.
 _NODE_SECTIONS: Final = ("node", "models")
+# Beyond the finality of chains in use: Ethereum takes a quarter of an hour.
+_BLOCK_AGE_S: Final = 3600
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _DIGEST: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 # Settings of the section `contracts` that pin a contract's code.
@@ -171,7 +173,7 @@ def registry_config(path: Path, root: Section) -> RegistryConfig:
         code={name: _fingerprint(contracts, name) for name in PINNED if name in contracts},
         store=_store(root.section("store"), path.parent),
         keys=_keys(root.section("keys"), path.parent),
-        policy=_policy(root.section("policy")),
+        policy=_policy(root.section("policy"), devnet=chain.chain_id == ANVIL_CHAIN_ID),
     )
 
 
@@ -257,7 +259,7 @@ def _keys(section: Section, folder: Path) -> KeyConfig:
     return KeyConfig(references=roles, folder=folder, password=password)
 
 
-def _policy(section: Section) -> Policy:
+def _policy(section: Section, *, devnet: bool) -> Policy:
     publishers = section.texts("publishers")
     policy = Policy(
         # An empty list trusts nobody; only a list that is not there trusts everybody.
@@ -265,7 +267,9 @@ def _policy(section: Section) -> Policy:
         attesters=frozenset(section.texts("attesters")),
         min_attestations=section.integer("min_attestations", 1, high=100),
         max_bytes=section.integer("max_gib", 64, low=1) * GIB,
-        max_block_age_s=section.integer("max_block_age_s", 0) or None,
+        # A devnet makes blocks only when asked; elsewhere an endpoint that stopped would hide
+        # revocations for ever.
+        max_block_age_s=section.integer("max_block_age_s", 0 if devnet else _BLOCK_AGE_S) or None,
     )
     section.finish()
     return policy

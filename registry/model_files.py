@@ -17,10 +17,9 @@ from registry.hashing.dataset import HashedFile
 from registry.hashing.safetensors_header import header_bytes
 from registry.hashing.sealed import SealedFile
 from registry.hashing.walk import read_beneath, walk
-from registry.hashing.weight_file import BlockWeights, FolderWeights, WeightFile
+from registry.hashing.weight_file import BlockWeights, FolderWeights, WeightFile, read_listed
 from registry.hashing.weights import hash_weights
 from registry.ipfs.blockstore import BlockStore
-from registry.ipfs.unixfs import read_file
 from registry.manifest import ModelManifest
 from registry.manifest_rules import WEIGHTS_SUFFIX
 from registry.text.strict_json import MAX_CONFIG_BYTES
@@ -114,7 +113,7 @@ class ModelFiles:
 
     def _pieces(self, file: HashedFile) -> Iterator[bytes]:
         pieces = (
-            read_file(self.blocks, file.cid, max_bytes=file.size)
+            read_listed(self.blocks, file)
             if self.folder is None
             else read_beneath(self.folder, file.path)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
@@ -75,21 +76,34 @@ def place(
     """Read weight files onto a device; return their tensors by name.
 
     No two files may hold a tensor of one name. `progress` is called with the bytes placed since its
-    last call. Raises `LoadRefusedError` when memory is short or a file changed.
+    last call. Raises `LoadRefusedError` when memory is short or a file changed, and what a block
+    store raises.
     """
     listed = list(files)
     placed = (_on_cpu if where.type == "cpu" else _on_device)(listed, where)
     settle = _Hashing(placed, rule) if where.type == "cpu" else _Sending(placed, where)
     threads = _THREADS_PER_PROCESSOR * processors()
-    try:
-        for parts in parallel_map(settle, _runs(listed, rule), threads=threads):
-            for part, taken in parts:
-                placed[part.name].taken.append(taken)
-                if progress is not None:
-                    progress(part.size)
-    except FileRefusedError as error:
-        raise LoadRefusedError(error.path, error.rule) from error
+    with ThreadPoolExecutor(1, thread_name_prefix="preparing") as aside:
+        # Compiling the GPU's hash takes seconds at the first load of a machine: while files come.
+        ready = aside.submit(_prepare, where, rule) if where.type == "cuda" else None
+        try:
+            for parts in parallel_map(settle, _runs(listed, rule), threads=threads):
+                for part, taken in parts:
+                    placed[part.name].taken.append(taken)
+                    if progress is not None:
+                        progress(part.size)
+        except FileRefusedError as error:
+            raise LoadRefusedError(error.path, error.rule) from error
+        if ready is not None:
+            ready.result()
     return placed
+
+
+def _prepare(where: torch.device, rule: TensorRule) -> None:
+    # Triton comes with torch for GPUs, and is not there without one.
+    from inference.engine.sha256_kernel import prepare
+
+    prepare(where, rule.chunk_bytes)
 
 
 def _runs(files: Iterable[WeightFile], rule: TensorRule) -> Iterator[Run]:

@@ -57,8 +57,10 @@ def edge(host: str, doing: str) -> Iterator[None]:
 
 
 def rpc_message(error: Web3RPCError) -> str:
-    """Return the endpoint's own words from an RPC error, at most 300 characters."""
-    return str(_inner(error).get("message") or error.message or "no message")[:300]
+    """Return the endpoint's own words from an RPC error, at most 300 characters of one line."""
+    words = str(_inner(error).get("message") or error.message or "no message")[:300]
+    # Foreign words must not move a terminal's cursor.
+    return words if words.isprintable() else words.encode("unicode_escape").decode()[:300]
 
 
 def _is_block_gone(error: Web3RPCError) -> bool:

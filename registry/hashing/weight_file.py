@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from registry.errors import FileRefusedError
+from registry.errors import BlockError, FileRefusedError
 from registry.hashing.dataset import HashedFile
 from registry.hashing.safetensors_header import TensorInfo, header_length, parse_header
 from registry.hashing.walk import open_beneath
@@ -144,7 +144,21 @@ class BlockWeights(WeightFile):
         """Do nothing: a block store stays open."""
 
     def _pieces(self) -> Iterator[bytes]:
-        return read_file(self._blocks, self._file.cid, max_bytes=self._file.size)
+        return read_listed(self._blocks, self._file)
+
+
+def read_listed(blocks: BlockStore, file: HashedFile) -> Iterator[bytes]:
+    """Yield a listed file's bytes from a block store, each block verified.
+
+    Raises what `read_file` raises, with the file's path before it: a CID alone tells nobody which
+    file is at fault.
+    """
+    try:
+        yield from read_file(blocks, file.cid, max_bytes=file.size)
+    except BlockError as error:
+        error.message = f"{file.path}: {error.message}"
+        error.args = (error.message,)
+        raise
 
 
 class _Stream:

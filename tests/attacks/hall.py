@@ -71,7 +71,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Refusal:
-    """How something was refused. `text` is all that a user sees."""
+    """How something was refused. `text` is all that a user sees.
+
+    `resident_mb` is what this process took before, `growth_mb` how much more at its peak.
+    """
 
     kind: type[WeightproofError]
     text: str
@@ -79,6 +82,7 @@ class Refusal:
     rule: str
     seconds: float
     growth_mb: float
+    resident_mb: float
 
 
 @dataclass(frozen=True)
@@ -348,7 +352,7 @@ class Hall:
             )
         else:
             return None
-        return Refusal(*found, time.monotonic() - began, peak_mb() - resident)
+        return Refusal(*found, time.monotonic() - began, peak_mb() - resident, resident)
 
     def _vouch(self, id: bytes) -> None:
         expires_at = self.workspace.chain.head().timestamp + _YEAR_S

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from registry.ipfs.cid import RAW, Cid
 from registry.ipfs.unixfs import list_dir
 from registry.manifest import ModelManifest
 from registry.verify import fetch_manifest
 from tests.attacks.hall import Case, Hall
+from tests.attacks.hostile_adapters import RANK, TARGETS, lora
 from tests.attacks.registered_victim import block_file, copied, flip, folder_of, victim_of
 from tests.attacks.victim import FILES, FIRST_SHARD, README, SECOND_SHARD
 
@@ -115,6 +117,55 @@ def test_the_folders_own_block_is_not_believed_because_it_is_not_read(
     assert [entry.name for entry in list_dir(hall.workspace.blocks, root)] == list(FILES)
     with flipped_block(hall, root, 40):
         hall.accepts(Case(victim.id, None))
+
+
+# An adapter, and the base below it
+
+
+@pytest.fixture(scope="module")
+def adapter(hall: Hall) -> Case:
+    """A sound adapter of the good model, as peft saves it."""
+    folder = hall.config.parent / "flipped adapter"
+    folder.mkdir()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": 8,
+        "target_modules": ["q_proj", "v_proj"],
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    tensors = {}
+    for target, (inputs, outputs) in TARGETS.items():
+        tensors |= lora(target, inputs, outputs)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    base = {"kind": "model", "id": f"0x{hall.good.id.hex()}"}
+    return hall.forge(folder, architecture="LoraAdapter", parents=[base])
+
+
+@pytest.mark.parametrize("at", [0, 700, -1])
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_flipped_bit_in_an_adapter_is_refused(
+    hall: Hall, adapter: Case, tmp_path: Path, name: str, at: int
+) -> None:
+    bad = copied(adapter, tmp_path / "bad")
+    path = folder_of(bad) / name
+    flip(path, at % path.stat().st_size if at > 0 else at)
+    hall.refuses(bad, OTHER_BYTES, path=name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_flipped_bit_in_the_base_of_an_adapter_is_refused(
+    hall: Hall, adapter: Case, name: str
+) -> None:
+    data = (hall.folder / name).read_bytes()
+    with flipped_block(hall, Cid.of_block(RAW, data), -1):
+        hall.refuses(adapter, f"base 0x{hall.good.id.hex()}.*has other bytes under")
+
+
+def test_the_adapter_itself_is_loaded(hall: Hall, adapter: Case) -> None:
+    hall.accepts(adapter)
 
 
 def test_the_victim_itself_is_loaded(hall: Hall, victim: Case, spoilt: Case) -> None:

@@ -407,6 +407,8 @@ def test_a_lie_that_contradicts_itself_is_refused_without_a_witness(
     careful.accepts(model)
     proxy.bend = lies(model, stage)[lie]
     refusal = careful.refuses_here(model, REFUSED_ALONE[lie], seconds=15)
+    # DEFECT, seen with "an error": registry/chain/edge.py (rpc_message) hands on the endpoint's own
+    # words unescaped, so that they move the cursor of whoever reads them.
     assert "\x1b" not in refusal.text
 
 

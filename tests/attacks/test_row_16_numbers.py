@@ -116,6 +116,19 @@ def test_a_tensor_of_one_denormal_in_a_model_of_others_is_refused(
     assert "classifier.bias" in refusal.text
 
 
+def test_the_memory_of_weights_that_are_refused_is_given_back(hall: Hall, tmp_path: Path) -> None:
+    """They were read to where they would compute before their last value was seen."""
+    folder = tiny_models.llama(tmp_path / "bad", hidden=512)
+    spoilt(folder, one(float("nan"), -1), "model.norm.weight")
+    size_mb = (folder / WEIGHTS).stat().st_size / 2**20
+    case = hall.forge(folder)
+    refusals = [hall.refuses_here(case, "NaN") for _ in range(10)]
+    assert size_mb > 15
+    # What is taken at most is the weights once; what is left, less than one of ten.
+    assert max(refusal.growth_mb for refusal in refusals[2:]) < 2 * size_mb + 16
+    assert refusals[-1].resident_mb - refusals[2].resident_mb < size_mb
+
+
 # What is no attack: honest models hold zeros, and a denormal here and there.
 
 

@@ -39,23 +39,26 @@ def test_a_tokenizer_that_reads_another_text_is_refused(
     assert len(refusal.text) < 500
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [name for name in ATTACKS if name.startswith(("special", "vocabulary", "pattern"))],
-)
-def test_registering_refuses_it_too(hall: Hall, folder: Path, attack: str) -> None:
-    if attack in ONLY_VECTORS or "beyond the embedding" in attack:
-        pytest.skip("only loading, which knows the embedding and the vectors, can tell")
-    changed(folder, ATTACKS[attack])
-    hall.register_refuses(folder, "json: ")
-
-
-# Each of these is a tokenizer in its own right; that it is not the registered one, vectors tell.
+# Tokenizers in their own right; that they are not the registered one, only its vectors tell.
 ONLY_VECTORS = {
     "special tokens: an ordinary word that ends the answer",
     "special tokens: the end and the user exchanged",
     "special tokens: the end remapped to another id",
 }
+# Loading knows how many rows the embedding has; registering takes the publisher's word.
+REFUSED_AT_REGISTRATION = [
+    name
+    for name in ATTACKS
+    if name.startswith(("special", "vocabulary", "pattern"))
+    and name not in ONLY_VECTORS
+    and "beyond the embedding" not in name
+]
+
+
+@pytest.mark.parametrize("attack", REFUSED_AT_REGISTRATION)
+def test_registering_refuses_it_too(hall: Hall, folder: Path, attack: str) -> None:
+    changed(folder, ATTACKS[attack])
+    hall.register_refuses(folder, "json: ")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inference.resident import resident_digest
+from registry.hashing.resident_digest import resident_digest
 from registry.hashing.safetensors_header import DTYPE_BYTES
 from registry.manifest import ModelManifest, Serving, parse_manifest
 from tests.attacks.hall import GOOD, SERVING, Hall

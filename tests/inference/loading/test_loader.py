@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from inference.loader import load
-from inference.resident import resident_digest
+from registry.hashing.resident_digest import resident_digest
 from tests.inference import tiny_models
 from tests.inference.shelf import Shelf
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from inference.errors import ModelStoppedError
 from inference.loader import LoadedModel, load
-from inference.resident import ResidentTensors, resident_digest, tensor_digests
+from inference.resident import ResidentTensors, tensor_digests
+from registry.hashing.resident_digest import resident_digest
 from registry.hashing.weights import tensor_digest
 from tests.inference import tiny_models
 from tests.inference.shelf import Shelf
