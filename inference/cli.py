@@ -126,9 +126,13 @@ def models_load(
     folder: Annotated[
         str, typer.Option(help="Absolute path on the node's machine; default: the block store.")
     ] = "",
-    per_call: Annotated[int, typer.Option(help="Price in atomic units.", min=0)] = -1,
-    input_per_million: Annotated[int, typer.Option(help="Per million input tokens.", min=0)] = -1,
-    output_per_million: Annotated[int, typer.Option(help="Per million made tokens.", min=0)] = -1,
+    per_call: Annotated[int | None, typer.Option(help="Price in atomic units.", min=0)] = None,
+    input_per_million: Annotated[
+        int | None, typer.Option(help="Per million input tokens.", min=0)
+    ] = None,
+    output_per_million: Annotated[
+        int | None, typer.Option(help="Per million made tokens.", min=0)
+    ] = None,
     url: NodeUrl = "",
     address: NodeAddress = "",
     config: Settings = None,

@@ -12,6 +12,9 @@
  8. Tokenizer, template, end tokens and labels are read from verified bytes too; the golden
     vectors of the manifest come out as they did at registration.
 
+An adapter is loaded with its base: configuration and text are the base's, the tensors of both are
+placed and hashed, and what the adapter changes is computed beside the base's weights.
+
 Nothing is read from a path, nothing is fetched, nothing in the folder is run. The loader takes a
 `VerifiedModel` and nothing else.
 """
@@ -30,11 +33,13 @@ from inference.engine import architecture
 from inference.engine.device import check_memory, choose_device, describe
 from inference.engine.dtypes import DTYPES, SERVING_DTYPES
 from inference.engine.kv_cache import bytes_per_token
+from inference.engine.lora import attach
 from inference.engine.placement import Placed, place
 from inference.engine.side_files import (
     CONFIG,
     check_index,
     check_kinds,
+    read_adapter,
     read_end_ids,
     read_json,
     read_labels,
@@ -42,8 +47,8 @@ from inference.engine.side_files import (
 )
 from inference.errors import LoadRefusedError
 from inference.resident import ResidentTensors, check_placed, same_place
+from registry.adapter import resident_name
 from registry.hashing.parallel import processors
-from registry.manifest import ModelManifest
 from registry.manifest_parts import Serving, TensorEntry
 from registry.text.chat_template import PATH as TEMPLATE
 from registry.text.chat_template import ChatTemplate
@@ -96,20 +101,22 @@ def load(
     Raises `LoadRefusedError` that names the file or tensor and the rule, `ConfigError` for the
     device.
     """
-    manifest = verified.manifest
+    manifest, whole = verified.manifest, verified.base or verified
     where = choose_device(device)
-    check_kinds(verified.files)  # 1
-    config = _config(verified)  # 2
+    check_kinds(whole.files)  # 1
+    config = _config(whole)  # 2
     _check_listing(verified)  # 3
-    module = architecture.build_empty(manifest.architecture, config)  # 4
-    tied = _check_tensors(module, manifest.tensors)
-    _check_size(module, manifest, where)  # 5
-    rule = manifest.tensor_rule
-    placed = place(verified.weights.values(), where, rule, progress)  # 6
-    check_placed(placed, manifest.tensors, rule)  # 7
+    module = architecture.build_empty(whole.manifest.architecture, config)  # 4
+    if verified.base is not None:
+        _check_listing(verified.base)
+        attach(module, manifest, read_adapter(verified.files).scale)
+    tied = _check_tensors(module, verified.tensors)
+    _check_size(module, verified, where)  # 5
+    placed = _place(verified, where, progress)  # 6, 7
     _furnish(module, placed, tied, where)
-    resident = _check_resident(module, placed, manifest)
-    text = read_text(verified.files, rows=config.vocab_size, golden=manifest.golden)  # 8
+    resident = _check_resident(module, placed, verified)
+    golden = whole.manifest.golden
+    text = read_text(whole.files, rows=config.vocab_size, golden=golden)  # 8
     if text.template is None and manifest.task == "chat":
         raise LoadRefusedError(TEMPLATE, "is missing: this model cannot chat")
     return LoadedModel(
@@ -119,7 +126,7 @@ def load(
         module=module,
         tokenizer=text.tokenizer,
         template=text.template,
-        end_ids=read_end_ids(verified.files, config),
+        end_ids=read_end_ids(whole.files, config),
         labels=read_labels(config) if manifest.task == "classify" else (),
         vocabulary=config.vocab_size,
         serving=manifest.serving,
@@ -188,19 +195,34 @@ def _check_tensors(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) ->
     return tied
 
 
-def _check_size(module: PreTrainedModel, manifest: ModelManifest, where: torch.device) -> None:
+def _check_size(module: PreTrainedModel, verified: VerifiedModel, where: torch.device) -> None:
+    manifest = verified.manifest
     dtype = manifest.serving.dtype
     if dtype not in SERVING_DTYPES:
         raise LoadRefusedError(CONFIG, f"cannot be served in {dtype}")
-    for entry in manifest.tensors:
+    for entry in verified.tensors:
         # A cast would make other numbers than those that were registered.
         if entry.dtype != dtype:
             raise LoadRefusedError(entry.name, f"is {entry.dtype}, to be served in {dtype}")
     size = DTYPES[dtype].itemsize
-    weights = sum(size * prod(entry.shape) for entry in manifest.tensors)
+    weights = sum(size * prod(entry.shape) for entry in verified.tensors)
     chats = manifest.task == "chat"
     cache = bytes_per_token(module.config, size) * manifest.serving.max_context if chats else 0
     check_memory(where, weights=weights, cache=cache)
+
+
+def _place(
+    verified: VerifiedModel, where: torch.device, progress: Callable[[int], None] | None
+) -> dict[str, Placed]:
+    """Put every tensor where it computes, compare it with its manifest, give it its name there."""
+    rule = verified.manifest.tensor_rule
+    placed = place(verified.weights.values(), where, rule, progress)
+    check_placed(placed, verified.manifest.tensors, rule)
+    if verified.base is None:
+        return placed
+    own = {resident_name(name): found for name, found in placed.items()}
+    # What an adapter replaces as a whole is its own.
+    return {**_place(verified.base, where, progress), **own}
 
 
 def _furnish(
@@ -220,7 +242,7 @@ def _furnish(
 
 
 def _check_resident(
-    module: PreTrainedModel, placed: Mapping[str, Placed], manifest: ModelManifest
+    module: PreTrainedModel, placed: Mapping[str, Placed], verified: VerifiedModel
 ) -> ResidentTensors:
     """Demand that the module computes with the tensors that were hashed, and with no others."""
     held: dict[str, Any] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -230,5 +252,5 @@ def _check_resident(
     for name, found in placed.items():
         if name not in held or not same_place(held[name], found.tensor):
             raise LoadRefusedError(name, "is not what the module computes with")
-    promised = {entry.name: entry.digest for entry in manifest.tensors}
-    return ResidentTensors(module, promised, manifest.tensor_rule)
+    promised = {entry.name: entry.digest for entry in verified.tensors}
+    return ResidentTensors(module, promised, verified.manifest.tensor_rule)

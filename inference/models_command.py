@@ -28,15 +28,15 @@ _MIB: Final = 1024 * 1024
 class LoadOrder:
     """What to load, as the command line has it; what is left out is the settings' own.
 
-    Prices are in atomic units, -1 where none was given; `record` is a ModelId or PUBLISHER/NAME.
+    Prices are in atomic units; `record` is a ModelId or PUBLISHER/NAME.
     """
 
     name: str
     record: str
     folder: str
-    per_call: int
-    input_per_million: int
-    output_per_million: int
+    per_call: int | None
+    input_per_million: int | None
+    output_per_million: int | None
 
     def prices(self) -> dict[str, int]:
         """Return the prices that were given."""
@@ -45,7 +45,7 @@ class LoadOrder:
             "input_per_million": self.input_per_million,
             "output_per_million": self.output_per_million,
         }
-        return {part: amount for part, amount in given.items() if amount >= 0}
+        return {part: amount for part, amount in given.items() if amount is not None}
 
 
 def operator_client(config: NodeConfig, url: str, address: str) -> OperatorClient:
@@ -123,10 +123,12 @@ def _model_id(order: LoadOrder, own: ModelConfig | None, config: NodeConfig) -> 
         model_id = b""
     if len(model_id) == 32:
         return model_id
+    publisher, _, name = order.record.partition("/")
+    record = f"{checked_address(publisher, 'RECORD')}/{name}"
     # web3 takes a second to import, and a ModelId needs none of it.
     from registry.workspace import Workspace
 
-    return Workspace.open(config.registry).find(order.record)
+    return Workspace.open(config.registry).find(record)
 
 
 def _watch(client: OperatorClient, job: Future[dict[str, Any]], terminal: Terminal) -> None:

@@ -26,7 +26,7 @@ from inference.config import ModelConfig
 from inference.engine.classifier import Classifier
 from inference.engine.device import capacity, choose_device, give_back, release
 from inference.engine.engine import TextEngine
-from inference.engine.footprint import footprint, weights_bytes
+from inference.engine.footprint import footprint, tensors_bytes
 from inference.errors import NodeError, UnavailableError
 from inference.loader import LoadedModel, load
 from inference.memory_budget import Holding, giving_way
@@ -156,7 +156,7 @@ class Stock:
         unloaded: list[ModelConfig] = []
         try:
             needed = footprint(verified)
-            unloaded = self._make_room(model, needed)  # 3
+            self._make_room(model, needed, unloaded)  # 3
             entry = self._open(model, verified, needed, progress)  # 4
             replaced = self._put(entry)  # 5
         except BaseException as error:
@@ -181,7 +181,7 @@ class Stock:
             manifest = fetch_manifest(self._workspace.blocks, record)
         except WeightproofError:
             return 0  # Verifying says what is wrong with it, in its own words.
-        return weights_bytes(manifest) if isinstance(manifest, ModelManifest) else 0
+        return tensors_bytes(manifest.tensors) if isinstance(manifest, ModelManifest) else 0
 
     def _verify(self, model: ModelConfig, progress: Progress) -> VerifiedModel:
         advance = progress(f"verifying {model.name}", 0)
@@ -205,14 +205,14 @@ class Stock:
             unload=self._config.unload_when_full,
         )
 
-    def _make_room(self, model: ModelConfig, needed: int) -> list[ModelConfig]:
-        """Unload what gives way, wait until it is freed, and return what would load it again."""
+    def _make_room(self, model: ModelConfig, needed: int, unloaded: list[ModelConfig]) -> None:
+        """Unload what gives way; `unloaded` gets what would load it again."""
+        # A call may come, or an order of the operator, between choosing and unloading.
         while chosen := self._choose(model, needed):
-            entries = [entry for entry in self.catalog if entry.name in chosen]
+            named = {entry.name: entry for entry in self.catalog}
+            entries = [named[name] for name in chosen if name in named]
             if self.catalog.evict(entries):
-                return [_config_of(entry) for entry in entries]
-            # A call came for one of them in this moment: choose again.
-        return []
+                unloaded += [_config_of(entry) for entry in entries]
 
     def _open(
         self, model: ModelConfig, verified: VerifiedModel, needed: int, progress: Progress
@@ -223,7 +223,7 @@ class Stock:
             verified,
             device=self._config.device,
             threads=self._config.threads,
-            progress=progress(f"loading {model.name}", weights_bytes(verified.manifest)),
+            progress=progress(f"loading {model.name}", tensors_bytes(verified.tensors)),
         )
         engine = self._engine(loaded)
         return CatalogEntry(model.name, verified, loaded, engine, model.price, model.folder, needed)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from registry.adapter import ADAPTER, check_listing, has_adapter
+from registry.adapter_folder import base_of, check_adapter
 from registry.chain.block import TxReceipt
 from registry.errors import (
     BlockCorruptError,
@@ -133,7 +135,8 @@ def register_model(
     """Register a folder, as transformers saves it, as a model of `signer`'s.
 
     `task` is chat, classify or embed; `parents` are the runs and models it came from; without
-    `serving` its limits are taken from the model's own configuration. Raises like
+    `serving` its limits are taken from the model's own configuration. A folder as peft saves it is
+    an adapter of the one model among its parents, whose limits it takes. Raises like
     `register_dataset`.
     """
     # 4. Files to CIDs, then tensors to digests, of the same bytes.
@@ -141,23 +144,32 @@ def register_model(
         check_file_kind(found.path)
     hashed = hash_folder(folder, sink=blocks, progress=progress)
     tensors, headers = hash_tensors(folder, hashed.files)
-    config = read_config(folder)
-    golden = golden_of(folder, hashed.files, task=task)
+    base = None
+    if has_adapter(hashed.files):
+        check_listing(hashed.files)
+        base = base_of(parents, registry=registry, blocks=blocks)
+        architecture, limits = ADAPTER, base.serving
+    else:
+        config = read_config(folder)
+        architecture = architecture_of(config)
+        limits = serving or serving_of(config, tensors, task)
     # 5.
     manifest = ModelManifest(
         name=name,
         task=task,
-        architecture=architecture_of(config),
+        architecture=architecture,
         root=hashed.root,
         files=hashed.files,
         tensors=tensors,
         parents=tuple(parents),
         metrics=metrics or {},
-        serving=serving or serving_of(config, tensors, task),
+        serving=serving or limits,
         license=license,
         headers=headers,
-        golden=golden,
+        golden=None if base else golden_of(folder, hashed.files, task=task),
     )
+    if base is not None:
+        check_adapter(folder, manifest, base)
     return _publish(manifest, hashed.root, blocks, registry, signer, relayer)
 
 

@@ -30,7 +30,7 @@ def flip_a_bit(workspace: Workspace, model_id: bytes, folder: Path, scratch: Pat
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
     try:
-        workspace.verify(model_id, folder=copy).close()
+        workspace.verify(model_id, folder=copy, keep_files=False).close()
     except FileRefusedError as refusal:
         return refusal.message
     raise GenerationError("a model with a flipped bit was verified")

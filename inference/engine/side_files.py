@@ -9,6 +9,8 @@ from typing import Any, Final
 from transformers import PreTrainedConfig
 
 from inference.errors import LoadRefusedError
+from registry.adapter_config import PATH as ADAPTER
+from registry.adapter_config import LoraConfig, read_config
 from registry.errors import FileRefusedError
 from registry.hashing.sealed import SealedFile
 from registry.text.golden import Golden, check_golden
@@ -129,6 +131,14 @@ def read_text(files: Mapping[str, SealedFile], *, rows: int, golden: Golden | No
     except FileRefusedError as error:
         raise LoadRefusedError(error.path, error.rule, hint=error.hint) from error
     return found
+
+
+def read_adapter(files: Mapping[str, SealedFile]) -> LoraConfig:
+    """Return what an adapter computes. Raises `LoadRefusedError`."""
+    try:
+        return read_config(files[ADAPTER].bytes())
+    except FileRefusedError as error:
+        raise LoadRefusedError(error.path, error.rule, hint=error.hint) from error
 
 
 def read_labels(config: PreTrainedConfig) -> tuple[str, ...]:

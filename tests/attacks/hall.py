@@ -55,6 +55,8 @@ _LEDGER: Final = ("channels", "reservations", "authorizations", "receipts")
 _PORT: Final = "port = 8402\n"
 # Seconds within which the node notices that its memory was changed.
 INTERVAL_S: Final = 1
+# Entries of the log that a node hands out at once.
+_PAGE: Final = 500
 _YEAR_S: Final = 365 * 24 * 3600
 # What refusing one small bad model may take. Busy processors are slow; a bomb takes far more.
 _MAX_SECONDS: Final = 30.0
@@ -311,10 +313,13 @@ class Hall:
 
     def log_entries(self, kind: str) -> list[dict[str, Any]]:
         """Return the entries of one kind in the node's public log."""
+        entries: list[dict[str, Any]] = []
         with self.http() as client:
             size = client.get("/v1/log").json()["size"]
-            page = client.get("/v1/log/entries", params={"start": 0, "end": size}).json()
-        entries = [json.loads(entry) for entry in page["entries"]]
+            while len(entries) < size:
+                page = {"start": len(entries), "end": min(size, len(entries) + _PAGE)}
+                answer = client.get("/v1/log/entries", params=page).json()
+                entries += [json.loads(entry) for entry in answer["entries"]]
         return [entry for entry in entries if entry["kind"] == kind]
 
     def pay(self, text: str = "Hello", model: str = GOOD) -> PaidAnswer:

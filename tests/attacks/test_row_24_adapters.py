@@ -200,6 +200,18 @@ def test_a_bomb_in_an_adapter_is_refused(hall: Hall, adapter: Path, change: dict
     hall.refuses(forged(hall, adapter), f"{next(iter(change))} |r is|shape", growth_mb=64)
 
 
+@pytest.mark.parametrize("rank", [17, 33, 256])
+def test_a_rank_above_a_side_of_its_target_is_refused_though_the_tensors_agree(
+    hall: Hall, adapter: Path, rank: int
+) -> None:
+    edit_json(adapter / CONFIG, r=rank)
+    tensors: Tensors = {}
+    for target, (inputs, outputs) in TARGETS.items():
+        tensors |= lora(target, inputs, outputs, rank)
+    save_file(tensors, adapter / WEIGHTS)
+    hall.refuses(forged(hall, adapter), f"r is {rank}, more than a side", path=CONFIG)
+
+
 @pytest.mark.parametrize("targets", TARGETS_OUTSIDE, ids=repr)
 def test_a_target_outside_the_list_is_refused(hall: Hall, adapter: Path, targets: Any) -> None:
     edit_json(adapter / CONFIG, target_modules=targets)

@@ -12,7 +12,7 @@ from registry.chain.model_registry import ModelRegistry
 from registry.ipfs.blockstore import MemoryBlockStore
 from registry.ipfs.cid import RAW
 from registry.manifest import ModelManifest
-from registry.manifest_parts import Serving
+from registry.manifest_parts import Parent, Serving
 from registry.policy import Policy
 from registry.record import record_id
 from registry.register import register_model
@@ -29,14 +29,21 @@ class Shelf:
     publisher: Signer
     blocks: MemoryBlockStore = field(default_factory=MemoryBlockStore)
 
-    def verified(self, folder: Path, *, task: str, serving: Serving | None = None) -> VerifiedModel:
+    def verified(
+        self,
+        folder: Path,
+        *,
+        task: str,
+        serving: Serving | None = None,
+        parents: tuple[Parent, ...] = (),
+    ) -> VerifiedModel:
         """Register a folder (again gives the same record) and verify it from its files."""
         registry = ModelRegistry(self.chain, self.deployment.model_registry)
         registration = register_model(
             folder,
             name=folder.name,
             task=task,
-            parents=(),
+            parents=parents,
             blocks=self.blocks,
             registry=registry,
             signer=self.publisher,

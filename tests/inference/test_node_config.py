@@ -47,6 +47,9 @@ def read(tmp_path: Path) -> Read:
     ("line", "message"),
     [
         ("prot = 1", "unknown setting node.prot"),
+        ("memory_budget_bytes = -1", "node.memory_budget_bytes must be an integer from 0"),
+        ("unload_when_full = 1", "node.unload_when_full must be true or false"),
+        ('operator = "me"', "node.operator: 'me' is not an address"),
         ("port = 65536", "node.port must be an integer from 0 to 65535"),
         ('port = "8402"', "node.port must be a whole number"),
         ("host = 1", "node.host must be text in quotes"),
@@ -114,7 +117,10 @@ def test_a_wrong_setting_of_the_registry_is_refused_for_the_node_too(tmp_path: P
 
 
 def test_what_is_written_is_what_is_meant(read: Read, tmp_path: Path) -> None:
-    config = read(f'port = 9000\nreceiver = "{PUBLISHER.lower()}"')
+    config = read(
+        f'port = 9000\nreceiver = "{PUBLISHER.lower()}"\noperator = "{PUBLISHER.lower()}"\n'
+        "memory_budget_bytes = 1000\nunload_when_full = true"
+    )
     (model,) = config.models
     assert (model.name, model.model_id) == ("small", b"\xab" * 32)
     assert model.folder == tmp_path / "weights"
@@ -123,6 +129,8 @@ def test_what_is_written_is_what_is_meant(read: Read, tmp_path: Path) -> None:
     assert config.database_url == f"sqlite:///{tmp_path}/.weightproof/node.sqlite"
     # In lower case it is the same receiver; contracts answer in checksum form.
     assert config.receiver == PUBLISHER
+    assert config.operator == PUBLISHER
+    assert (config.memory_budget_bytes, config.unload_when_full) == (1000, True)
 
 
 def test_without_a_section_of_its_own_the_node_has_its_defaults(tmp_path: Path) -> None:
@@ -130,6 +138,7 @@ def test_without_a_section_of_its_own_the_node_has_its_defaults(tmp_path: Path) 
     path.write_text(TEXT)
     config = load(path)
     assert (config.host, config.port, config.receiver, config.models) == ("127.0.0.1", 8402, "", ())
+    assert (config.memory_budget_bytes, config.unload_when_full, config.operator) == (0, False, "")
 
 
 def test_the_environment_goes_before_the_file(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
