@@ -6,39 +6,21 @@ torch and web3 take seconds to import: what needs them is imported by the comman
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from inference.models_cli import models
+from inference.session import NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
+from registry.cli import session as registry_session
 from registry.terminal import Terminal, examples
 
-if TYPE_CHECKING:
-    from inference.config import NodeConfig
-
 app = registry_cli.app
-models = typer.Typer(
-    no_args_is_help=True,
-    help="List, load, swap and unload the models of a running node, as its operator.",
-    epilog=examples("weightproof models list --json", "weightproof models load my-model 0x12…"),
-)
 app.add_typer(models, name="models")
-NodeUrl = Annotated[str, typer.Option("--node", help="The node's address; default: settings.")]
-NodeAddress = Annotated[str, typer.Option("--address", help="The node's key; default: keys.node.")]
-
-
-@contextmanager
-def _session(as_json: bool, config: Path | None) -> Iterator[tuple[Terminal, NodeConfig]]:
-    from inference.config import load
-
-    terminal = Terminal(as_json=as_json)
-    with terminal.guarded():
-        yield terminal, load(config)
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
@@ -51,7 +33,7 @@ def train(
     from inference.demo.training import train_and_register
     from registry.register_command import describe
 
-    with registry_cli.session(as_json, config) as (terminal, workspace):
+    with registry_session(as_json, config) as (terminal, workspace):
         trained = train_and_register(folder, workspace, terminal)
         terminal.result(
             {
@@ -86,88 +68,12 @@ def serve(
     """
     from inference.server import listen, run
 
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         socket = listen(host or settings.host, settings.port if port is None else port)
         url = "http://{}:{}".format(*socket.getsockname()[:2])
         if host is not None or port is not None:
             settings = replace(settings, public_url=url)
         run(settings, socket, terminal, url, empty=empty)
-
-
-@models.command(
-    "list", epilog=examples("weightproof models list", "weightproof models list --json")
-)
-def models_list(
-    url: NodeUrl = "",
-    address: NodeAddress = "",
-    config: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what the node holds in memory: state, size, calls in flight, when it was last paid."""
-    with _session(as_json, config) as (terminal, settings):
-        from inference.models_command import operator_client, show_models
-
-        with operator_client(settings, url, address) as client:
-            show_models(client, terminal)
-
-
-@models.command(
-    "load",
-    epilog=examples(
-        "weightproof models load my-model",
-        "weightproof models load my-model 0x12… --per-call 100 --folder /srv/models/my-model",
-    ),
-)
-def models_load(
-    name: Annotated[str, typer.Argument(help="The name it is sold under.")],
-    record: Annotated[
-        str, typer.Argument(help="ModelId or PUBLISHER/NAME; default: as in the settings.")
-    ] = "",
-    folder: Annotated[
-        str, typer.Option(help="Absolute path on the node's machine; default: the block store.")
-    ] = "",
-    per_call: Annotated[int | None, typer.Option(help="Price in atomic units.", min=0)] = None,
-    input_per_million: Annotated[
-        int | None, typer.Option(help="Per million input tokens.", min=0)
-    ] = None,
-    output_per_million: Annotated[
-        int | None, typer.Option(help="Per million made tokens.", min=0)
-    ] = None,
-    url: NodeUrl = "",
-    address: NodeAddress = "",
-    config: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Verify and load a model into the running node; one of the same name is replaced by it.
-
-    Calls under way finish on the model they began with. Without a price, that of the settings
-    stands. What is loaded so is gone after a restart: the settings file is what `serve` reads.
-    """
-    with _session(as_json, config) as (terminal, settings):
-        from inference.models_command import LoadOrder, load_model, operator_client
-
-        order = LoadOrder(name, record, folder, per_call, input_per_million, output_per_million)
-        with operator_client(settings, url, address) as client:
-            load_model(client, order, settings, terminal)
-
-
-@models.command("unload", epilog=examples("weightproof models unload my-model"))
-def models_unload(
-    name: Annotated[str, typer.Argument(help="The name it is sold under.")],
-    url: NodeUrl = "",
-    address: NodeAddress = "",
-    config: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Take a model off sale at once; its memory is freed when its last call has ended.
-
-    A model of the settings file is back after a restart.
-    """
-    with _session(as_json, config) as (terminal, settings):
-        from inference.models_command import operator_client
-
-        with operator_client(settings, url, address) as client:
-            terminal.result(client.unload(name))
 
 
 @app.command(
@@ -199,7 +105,7 @@ def chat(
 
     The first call opens a channel: it asks before it deposits. What is left can be refunded.
     """
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         from inference.chat_command import Ask, ask, check_target, show
         from inference.config import node_url
         from inference.shown import Shown, save_shown
@@ -219,7 +125,7 @@ def settle(config: Settings = None, as_json: AsJson = False) -> None:
 
     May run beside `weightproof serve`; the same call twice moves nothing the second time.
     """
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         from inference.office import Office
 
         office = Office.open(settings)
@@ -232,7 +138,7 @@ def settle(config: Settings = None, as_json: AsJson = False) -> None:
 @app.command(epilog=examples("weightproof checkpoint"))
 def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
     """Sign the head of the audit log and anchor it on chain."""
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         from inference.office import Office
 
         office = Office.open(settings)
@@ -262,7 +168,7 @@ def audit(
 
     Give --address: without it the audit is of whoever answers.
     """
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         from inference.audit_command import run_audit, show
         from inference.config import node_url
         from inference.shown import read_shown
@@ -289,7 +195,7 @@ def probe(
 
     Free of charge. Exit 6 if the answer is false: --json prints it as evidence.
     """
-    with _session(as_json, config) as (terminal, settings):
+    with session(as_json, config) as (terminal, settings):
         from inference.config import node_url
         from inference.probe_command import run
 
