@@ -34,9 +34,20 @@ _CLOSE_S: Final = 1.0
 _SUBSCRIBE: Final = json.dumps(
     {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
 )
-# The library logs headers, whose first line holds the path of the address, and that an API key.
-_SILENT: Final = logging.getLogger("registry.chain.heads.silent")
-_SILENT.disabled = True
+
+
+class _Silent(logging.Logger):
+    """A logger that writes nothing, whatever levels somebody sets.
+
+    The library logs headers, whose first line holds the path of the address, and that an API key.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # logging's own name
+        """Say that no level is on."""
+        return False
+
+
+_SILENT: Final = _Silent("registry.chain.heads.silent")
 
 
 class Heads:
