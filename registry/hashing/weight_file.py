@@ -25,7 +25,7 @@ from registry.ipfs.blockstore import BlockStore
 from registry.ipfs.unixfs import read_file
 
 # One reading: small enough to be hashed out of the processor's cache, large enough to hand over.
-_RUN_BYTES: Final = 1024 * 1024
+_RUN_BYTES: Final = 2 * 1024 * 1024
 # Linux scatters one reading over at most 1024 places.
 _RUN_PARTS: Final = 512
 
@@ -198,7 +198,7 @@ def _copy(data: memoryview, places: Sequence[memoryview]) -> None:
 
 
 def _plan(tensors: Mapping[str, TensorInfo], unit: int) -> Iterator[tuple[int, tuple[Part, ...]]]:
-    """Yield (offset in the file, parts) of readings of about a megabyte."""
+    """Yield (offset in the file, parts) of readings of about two megabytes."""
     step = max(unit, _RUN_BYTES // unit * unit)
     held: list[Part] = []
     begin = size = 0

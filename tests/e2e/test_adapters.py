@@ -57,8 +57,8 @@ def publish(shop: Shop, name: str, base: bytes, seed: int = 3) -> bytes:
     ).id
 
 
-def vouch(shop: Shop, model_id: bytes) -> None:
-    expires_at = shop.workspace.chain.head().timestamp + YEAR_S
+def vouch(shop: Shop, model_id: bytes, seconds: int = YEAR_S) -> None:
+    expires_at = int(time.time()) + seconds
     signer = shop.workspace.signer("attester")
     shop.workspace.attestations.attest(signer, model_id, "integrity", 10_000, expires_at)
 
@@ -135,6 +135,34 @@ def test_a_changed_weight_stops_the_adapter_and_not_its_base(shop: Shop, part: s
     assert shop.call(ask(model=BASE)).charged > 0
     shop.place(ADAPTER, entry.verified.model_id)
     assert shop.call(ask(model=ADAPTER)).charged > 0
+
+
+def test_an_adapter_is_sold_no_longer_than_somebody_vouches_for_its_base(shop: Shop) -> None:
+    """No block comes meanwhile: the node must know by itself when the base's attestation ends."""
+    folder = tiny_models.llama(shop.config.parent / "brief", context=1024)
+    base = register_model(
+        folder,
+        name="brief",
+        task="chat",
+        parents=(),
+        blocks=shop.workspace.blocks,
+        registry=shop.workspace.records,
+        signer=shop.workspace.signer("publisher"),
+    ).id
+    changed = publish(shop, "of brief", base)
+    vouch(shop, changed)
+    vouch(shop, base, 12)
+    ends = time.monotonic() + 12
+    shop.place("of brief", changed)
+    assert time.monotonic() < ends, "loading took too long for this test"
+    assert shop.node.catalog.stopped("of brief") == ""
+    while not (reason := shop.node.catalog.stopped("of brief")):
+        assert time.monotonic() < ends + 5
+        time.sleep(0.05)
+    assert reason.startswith(f"base 0x{base.hex()}: step 5")
+    assert "0 known attesters" in reason
+    with shop.operator() as operator:
+        operator.unload("of brief")
 
 
 def test_a_base_that_is_revoked_takes_its_adapter_with_it(shop: Shop) -> None:

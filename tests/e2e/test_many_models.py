@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,23 +108,37 @@ def names(shop: Shop) -> list[str]:
         return [model["id"] for model in client.get("/v1/models").json()["data"]]
 
 
+@dataclass
+class Slow:
+    """A stream whose model makes no more tokens until it is read on."""
+
+    pieces: AsyncIterator[bytes]
+    go_on: threading.Event
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """Return the events that are left."""
+        self.go_on.set()
+        data = b"".join([piece async for piece in self.pieces])
+        lines = [line for line in data.split(b"\n\n") if line and line != b"data: [DONE]"]
+        return [json.loads(line[line.index(b"{") :]) for line in lines]
+
+
 @asynccontextmanager
-async def streaming(shop: Shop, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Begin a long answer and hear its first piece; yields the rest of it."""
+async def streaming(shop: Shop, name: str) -> AsyncIterator[Slow]:
+    """Begin a long answer and hear its first piece."""
+    engine, go_on = shop.node.catalog.get(name).engine, threading.Event()
     async with shop.payer() as wallet:
         sent = chat(name, "go on and on", max_tokens=1000, stream=True)
-        async with wallet._http.stream("POST", CHAT_ROUTE, json=sent) as response:
-            assert response.status_code == 200, await response.aread()
-            pieces = response.aiter_bytes()
-            await anext(pieces)
-            yield pieces
-
-
-async def rest(pieces: AsyncIterator[bytes]) -> list[dict[str, Any]]:
-    """Return the events that are left of a stream."""
-    data = b"".join([piece async for piece in pieces])
-    lines = [line for line in data.split(b"\n\n") if line and line != b"data: [DONE]"]
-    return [json.loads(line[line.index(b"{") :]) for line in lines]
+        try:
+            async with wallet._http.stream("POST", CHAT_ROUTE, json=sent) as response:
+                assert response.status_code == 200, await response.aread()
+                pieces = response.aiter_bytes()
+                await anext(pieces)
+                # Stands between two tokens on the thread that makes them.
+                engine._worker.call(go_on.wait)
+                yield Slow(pieces, go_on)
+        finally:
+            go_on.set()
 
 
 def receipt_of(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -338,7 +353,7 @@ def test_a_call_under_way_at_a_swap_ends_on_the_model_it_began_with(
     shop.call(chat("one", "open the channel"))
 
     async def go() -> list[dict[str, Any]]:
-        async with streaming(shop, "one") as pieces:
+        async with streaming(shop, "one") as slow:
             placed = await asyncio.to_thread(shop.place, "one", new)
             assert placed["replaced"] == "0x" + old.hex()
             # The next call by name is the new one's; nobody answers for the old id any more.
@@ -352,7 +367,7 @@ def test_a_call_under_way_at_a_swap_ends_on_the_model_it_began_with(
             leaving = rows["0x" + old.hex()]
             assert (leaving["state"], leaving["leases"]) == ("leaving", 1)
             assert rows["0x" + new.hex()]["state"] == "on sale"
-            return await rest(pieces)
+            return await slow.rest()
 
     receipt = receipt_of(asyncio.run(go()))
     assert receipt["status"] == "ok"
@@ -386,7 +401,7 @@ def test_a_model_unloaded_under_a_call_goes_when_the_call_has_ended(shop: Shop, 
     shop.place("one", old)
 
     async def go() -> list[dict[str, Any]]:
-        async with streaming(shop, "one") as pieces:
+        async with streaming(shop, "one") as slow:
             with shop.operator() as operator:
                 unloaded = await asyncio.to_thread(operator.unload, "one")
             assert unloaded["leases"] == 1
@@ -395,7 +410,7 @@ def test_a_model_unloaded_under_a_call_goes_when_the_call_has_ended(shop: Shop, 
                 assert client.post(CHAT_ROUTE, json=chat("one")).status_code == 404
             (entry,) = shop.node.catalog.held()
             assert entry.loaded.resident.changed() is None
-            return await rest(pieces)
+            return await slow.rest()
 
     receipt = receipt_of(asyncio.run(go()))
     assert receipt["status"] == "ok"
@@ -446,9 +461,9 @@ def test_a_stream_of_a_model_that_was_changed_fails_and_is_not_charged(
     shop.call(chat("one", "open the channel"))
 
     async def go() -> list[dict[str, Any]]:
-        async with streaming(shop, "one") as pieces:
+        async with streaming(shop, "one") as slow:
             assert shop.node.catalog.stop("one", "tensor x changed in memory", tampered=True)
-            return await rest(pieces)
+            return await slow.rest()
 
     events = asyncio.run(go())
     receipt = receipt_of(events)
@@ -551,13 +566,13 @@ def test_a_call_in_flight_of_a_revoked_model_finishes_and_is_charged(
     shop.place("one", old)
 
     async def go() -> list[dict[str, Any]]:
-        async with streaming(shop, "one") as pieces:
+        async with streaming(shop, "one") as slow:
             assert shop.node.catalog.stop("one", "it was revoked")
             with shop.http() as client:
                 refused = client.post(CHAT_ROUTE, json=chat("one"))
             assert refused.status_code == 410
             assert "PAYMENT-REQUIRED" not in refused.headers
-            return await rest(pieces)
+            return await slow.rest()
 
     receipt = receipt_of(asyncio.run(go()))
     assert receipt["status"] == "ok"

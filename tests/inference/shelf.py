@@ -36,8 +36,12 @@ class Shelf:
         task: str,
         serving: Serving | None = None,
         parents: tuple[Parent, ...] = (),
+        base_folder: Path | None = None,
     ) -> VerifiedModel:
-        """Register a folder (again gives the same record) and verify it from its files."""
+        """Register a folder (again gives the same record) and verify it from its files.
+
+        The files of an adapter's base come from `base_folder`, else from blocks.
+        """
         registry = ModelRegistry(self.chain, self.deployment.model_registry)
         registration = register_model(
             folder,
@@ -49,7 +53,7 @@ class Shelf:
             signer=self.publisher,
             serving=serving,
         )
-        return self._verified(registration.id, folder)
+        return self._verified(registration.id, folder, base_folder)
 
     def recorded(self, manifest: ModelManifest, *, folder: Path | None) -> VerifiedModel:
         """Record a manifest as it is, whoever wrote it, and verify it."""
@@ -60,7 +64,9 @@ class Shelf:
             registry.register(self.publisher, manifest.kind, manifest.digest, manifest.parent_ids)
         return self._verified(id, folder)
 
-    def _verified(self, model_id: bytes, folder: Path | None) -> VerifiedModel:
+    def _verified(
+        self, model_id: bytes, folder: Path | None, base_folder: Path | None = None
+    ) -> VerifiedModel:
         registry = ModelRegistry(self.chain, self.deployment.model_registry)
         block = self.chain.head()
         return verify_model(
@@ -69,6 +75,7 @@ class Shelf:
             attestations=AttestationBook(self.chain, self.deployment.attestations),
             blocks=self.blocks,
             folder=folder,
+            base_folder=base_folder,
             policy=Policy(),
             block=block,
             now=block.timestamp,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,76 @@ def test_a_flipped_bit_of_an_adapter_is_refused_by_file_and_tensor(
         (folder / WEIGHTS).write_bytes(data)
         with pytest.raises(LoadRefusedError, match=f"{WEIGHTS}: tensor .*lora_.* does not hash"):
             load(verified, device="cpu", threads=1)
+
+
+def test_a_flipped_bit_of_its_base_is_refused_by_file_and_tensor(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    base = tiny_models.llama(tmp_path / "base")
+    folder = adapter(
+        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
+    )
+    with shelf.verified(base, task="chat") as below:
+        parents = (Parent(Kind.MODEL, below.model_id),)
+    path = base / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with (
+        shelf.verified(folder, task="chat", parents=parents, base_folder=base) as verified,
+        pytest.raises(LoadRefusedError, match=r"model\.safetensors: tensor .* does not hash"),
+    ):
+        load(verified, device="cpu", threads=1)
+    # From its blocks it is whole.
+    with shelf.verified(folder, task="chat", parents=parents) as verified:
+        load(verified, device="cpu", threads=1).resident.check()
+
+
+def test_a_base_whose_file_says_another_shape_than_its_manifest_is_refused(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """As many numbers, and the digest of what lies in the file: only the shape is a lie."""
+    base = tiny_models.llama(tmp_path / "base")
+    folder = adapter(
+        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
+    )
+    tensors, norm = load_file(base / "model.safetensors"), "model.norm.weight"
+    tensors[norm] = tensors[norm].view(8, 4)
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    with shelf.verified(base, task="chat") as turned:
+        manifest = turned.manifest
+    entries = (
+        replace(entry, shape=(32,)) if entry.name == norm else entry for entry in manifest.tensors
+    )
+    with shelf.recorded(replace(manifest, tensors=tuple(entries)), folder=base) as forged:
+        parents = (Parent(Kind.MODEL, forged.model_id),)
+    with (
+        shelf.verified(folder, task="chat", parents=parents) as verified,
+        pytest.raises(LoadRefusedError, match=rf"model\.safetensors: tensor {norm} is not as"),
+    ):
+        load(verified, device="cpu", threads=1)
+
+
+def test_an_adapter_of_every_linear_module_in_half_precision_computes_what_peft_computes(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """peft writes the names of `all-linear` out, and trains in single precision beside half."""
+    base = tiny_models.llama(tmp_path / "base", dtype=torch.bfloat16)
+    folder = adapter(
+        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules="all-linear"
+    )
+    named = json.loads((folder / "adapter_config.json").read_text())["target_modules"]
+    assert "model.layers.1.mlp.gate_proj" in named
+    with pytest.raises(FileRefusedError, match="is F32, to be served in BF16"):
+        loaded(shelf, base, folder, "chat")
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS)
+    _, changed = loaded(shelf, base, folder, "chat")
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    expected = PeftModel.from_pretrained(plain, folder, autocast_adapter_dtype=False).eval()
+    assert {parameter.dtype for parameter in changed.module.parameters()} == {torch.bfloat16}
+    with torch.inference_mode():
+        assert torch.equal(changed.module(IDS).logits, expected(input_ids=IDS).logits)
 
 
 def test_what_is_no_sound_adapter_is_refused_at_registration(shelf: Shelf, tmp_path: Path) -> None:
