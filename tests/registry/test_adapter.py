@@ -24,8 +24,9 @@ from registry.errors import (
     RecordUnknownError,
     WeightproofError,
 )
+from registry.ipfs.cid import RAW
 from registry.manifest import ModelManifest, Parent, Serving
-from registry.record import Kind
+from registry.record import Kind, record_id
 from registry.register import Registration, register_model
 from registry.verify import VerifiedModel, check_standing
 from tests.inference.tiny_adapters import CONFIG, WEIGHTS, adapter, attention
@@ -168,6 +169,24 @@ def test_limits_beyond_the_bases_are_refused_at_registration(
     folder = adapter(tmp_path / "wide", SIDES)
     with pytest.raises(ManifestError, match=rule):
         register(pair.world, folder, (pair.base.id,), serving=serving)
+
+
+def test_a_misfit_that_was_recorded_all_the_same_is_refused_and_leaves_nothing_open(
+    pair: Pair,
+) -> None:
+    world, honest = pair.world, pair.adapter.manifest
+    assert isinstance(honest, ModelManifest)
+    wide = dataclasses.replace(honest, serving=Serving("F32", 129, 64))
+    cid = world.blocks.put(RAW, wide.encode())
+    world.registry.register(world.publisher, Kind.MODEL, cid.digest, wide.parent_ids)
+    policy = dataclasses.replace(world.policy, min_attestations=0)
+    id = record_id(world.publisher.address, cid.digest)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ManifestError, match=r"^step 6 .*max_context is 129") as kept:
+        pair.verify(model_id=id, policy=policy)
+    # The error's frames still hold what it was about; that is closed nevertheless.
+    assert kept.tb is not None
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # The adapter's own files
