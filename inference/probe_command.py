@@ -19,7 +19,7 @@ from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.report import CheckResult
 from inference.errors import UnavailableError
 from inference.probe_report import NOT_PROVEN, ProbeReport
-from inference.remote import models, node_client
+from inference.remote import bounded, models, node_client
 from inference.resident_statement import (
     MAX_BYTES,
     Question,
@@ -165,7 +165,7 @@ def _truth(workspace: Workspace, model_id: bytes) -> _Truth:
     model = _read(facts, workspace, model_id)
     base = None
     if is_adapter(model.manifest):
-        base = _read(facts, workspace, base_id(model.manifest))
+        base = _read(facts, workspace, base_id(model.manifest.parents))
     tensors = resident_entries(model.manifest, base.manifest if base else None)
     digests = {tensor.name: tensor.digest for tensor in tensors}
     return _Truth(workspace, model, base, tensors, resident_digest(digests))
@@ -217,22 +217,11 @@ def _ask(client: httpx.Client, question: Question) -> bytes:
 
 def _post(client: httpx.Client, path: str, question: Question) -> tuple[int, bytes, int]:
     """Return status, body and seconds to wait; no more is read than a statement may have."""
-    answer = bytearray()
-    try:
-        asked = body(question.nonce, question.asked)
-        with client.stream("POST", path, json=asked) as response:
-            for piece in response.iter_bytes():
-                answer += piece
-                if len(answer) > MAX_BYTES:
-                    break
-    except httpx.HTTPError as error:
-        raise UnavailableError(
-            f"the node at {client.base_url} does not answer: {type(error).__name__}",
-            hint="is the node running, and is the address right?",
-        ) from error
+    asked = body(question.nonce, question.asked)
+    response, answer = bounded(client, "POST", path, limit=MAX_BYTES, json=asked)
     wait = response.headers.get("retry-after", "")
     seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 6 else 1
-    return response.status_code, bytes(answer), seconds
+    return response.status_code, answer, seconds
 
 
 def _reason(answer: bytes, status: int) -> str:

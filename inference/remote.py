@@ -16,6 +16,28 @@ def node_client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT_S)
 
 
+def bounded(
+    client: httpx.Client, method: str, path: str, *, limit: int, **request: Any
+) -> tuple[httpx.Response, bytes]:
+    """Ask once; return the answer's head and its body, cut off a little beyond `limit` bytes.
+
+    Raises `UnavailableError` when the node does not answer.
+    """
+    body = bytearray()
+    try:
+        with client.stream(method, path, **request) as response:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > limit:
+                    break
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"the node at {client.base_url} does not answer: {type(error).__name__}",
+            hint="is the node running, and is the address right?",
+        ) from error
+    return response, bytes(body)
+
+
 def models(client: httpx.Client) -> list[dict[str, Any]]:
     """Return what the node says it sells. Raises `UnavailableError`."""
     try:

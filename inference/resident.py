@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from random import Random
 from typing import Final, TypeAlias
 
 import torch
@@ -94,12 +93,6 @@ class ResidentTensors:
         name = self.changed(names, breathe)
         if name is not None:
             raise ModelStoppedError(f"tensor {name} changed in memory since it was loaded")
-
-    def sample(self, count: int, rng: Random) -> tuple[str, ...]:
-        """Check `count` tensors drawn by `rng`; return their names. Raises like `check`."""
-        drawn = tuple(rng.sample(sorted(self._expected), min(count, len(self._expected))))
-        self.check(drawn)
-        return drawn
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         # A tied parameter is one tensor with two names and is listed under the first.

@@ -18,7 +18,7 @@ from registry.adapter_config import LoraConfig
 from registry.errors import FileRefusedError, ManifestError
 from registry.hashing.dataset import HashedFile
 from registry.manifest_model import ModelManifest
-from registry.manifest_parts import TensorEntry
+from registry.manifest_parts import Parent, TensorEntry
 from registry.manifest_rules import require
 from registry.record import Kind
 
@@ -73,9 +73,9 @@ def has_adapter(files: Sequence[HashedFile]) -> bool:
     return any(file.path == CONFIG for file in files)
 
 
-def base_id(manifest: ModelManifest) -> bytes:
-    """Return the id of an adapter's base. Raises `ManifestError` unless it names exactly one."""
-    named = [parent.id for parent in manifest.parents if parent.kind is Kind.MODEL]
+def base_id(parents: Sequence[Parent]) -> bytes:
+    """Return the id of an adapter's base. Raises `ManifestError` unless they name exactly one."""
+    named = [parent.id for parent in parents if parent.kind is Kind.MODEL]
     if len(named) != 1:
         raise ManifestError(
             f"an adapter has one base, this one names {len(named)} models as parents",

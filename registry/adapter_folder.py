@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.adapter import check_fit, check_host
+from registry.adapter import base_id, check_fit, check_host
 from registry.adapter_config import PATH, read_config
 from registry.errors import ManifestError
 from registry.hashing.sealed import SealedFile
 from registry.hashing.walk import read_beneath
 from registry.ipfs.blockstore import BlockStore
 from registry.manifest import ModelManifest, Parent
-from registry.record import Kind
 from registry.verify import fetch_manifest
 
 if TYPE_CHECKING:
@@ -28,15 +27,10 @@ def base_of(
     Raises `ManifestError` unless there is exactly one and it takes adapters, `RecordUnknownError`,
     and what the block store raises.
     """
-    named = [parent.id for parent in parents if parent.kind is Kind.MODEL]
-    if len(named) != 1:
-        raise ManifestError(
-            f"an adapter has one base, this one names {len(named)} models as parents",
-            hint="register it with its base as parent: --parent model:0x…",
-        )
-    base = fetch_manifest(blocks, registry.record(named[0]))
+    id = base_id(parents)
+    base = fetch_manifest(blocks, registry.record(id))
     if not isinstance(base, ModelManifest):
-        raise ManifestError(f"the base 0x{named[0].hex()} is a {base.kind.word}, not a model")
+        raise ManifestError(f"the base 0x{id.hex()} is a {base.kind.word}, not a model")
     check_host(base)
     return base
 

@@ -213,7 +213,7 @@ class _Verifying:
     def _base(self, adapter: ModelFiles, folder: Path | None) -> VerifiedModel:
         """Verify the base of an adapter, and that the adapter is one for it."""
         with step(6, "files"):
-            model_id = base_id(adapter.manifest)
+            model_id = base_id(adapter.manifest.parents)
             check_listing(adapter.manifest.files)
             config = read_config(adapter.read(ADAPTER_CONFIG))
         with prefixed(_of_base(model_id)):

@@ -15,12 +15,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.api.body import read_body
 from inference.api.problems import problem
 from inference.api.schemas import parse
 from inference.catalog import CatalogEntry
 from inference.config import ModelConfig
 from inference.errors import (
-    BodyTooLargeError,
     LoadRefusedError,
     NodeError,
     RequestError,
@@ -80,7 +80,7 @@ def router(node: Node) -> APIRouter:
 
     async def ordered(request: Request, action: str) -> bytes | Response:
         """Return the body of a command that the operator signed, else the refusal."""
-        body = await _read(request)
+        body = await read_body(request, MAX_BODY_BYTES)
         try:
             if request.url.query:
                 raise OperatorRefusedError("commands have no query")
@@ -177,15 +177,6 @@ def _refusal(error: WeightproofError) -> NodeError:
     if isinstance(error, ConfigError):
         return RequestError(error.message, hint=error.hint)
     return ModelRefusedError(error.message, hint=error.hint)
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLargeError(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 def _json(value: object, status: int = 200) -> Response:

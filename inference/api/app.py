@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
 from inference.api import admin, attest, chat, classify, models, proofs
+from inference.api.body import read_body
 from inference.api.problems import handle, problem
 from inference.api.schemas import ChatRequest, ClassifyRequest, parse
 from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
-from inference.errors import BodyTooLargeError, NodeError, PaymentRefusedError
+from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
 from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
@@ -64,7 +65,7 @@ def _paid(
     """Put a paid route at `path`; a GET on it shows the offers or refunds a channel."""
 
     async def post(request: Request) -> Response:
-        body = await _read_body(request, node.config.max_body_bytes)
+        body = await read_body(request, node.config.max_body_bytes)
         ask = parse(kind, body)
         call = Call(
             url=node.config.public_url + path,
@@ -103,20 +104,6 @@ def _respond(result: Answer | Stream) -> Response:
     response.headers.update(result.headers)
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     return response
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Read at most `limit` bytes; a larger body is refused before it is read."""
-    declared = request.headers.get("content-length", "0")
-    body = bytearray()
-    if declared.isdigit() and int(declared) <= limit:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise BodyTooLargeError(f"the body is larger than {limit} bytes")
 
 
 class _EventStream(Response):

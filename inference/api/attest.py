@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.api.body import read_body
 from inference.api.problems import problem
 from inference.api.schemas import parse
-from inference.errors import BodyTooLargeError
 from inference.node import Node
 from inference.selection import DEFAULT_TENSORS, MAX_TENSORS
 from inference.witness import TooManyQuestionsError
@@ -33,7 +33,7 @@ def router(node: Node) -> APIRouter:
 
     @routes.post("/v1/models/{name}/attest", response_model=None)
     async def attest(name: str, request: Request) -> Response:
-        ask = parse(AttestRequest, await _read(request))
+        ask = parse(AttestRequest, await read_body(request, _MAX_BODY_BYTES))
         try:
             signed = await node.witness.testify(name, bytes.fromhex(ask.nonce[2:]), ask.tensors)
         except TooManyQuestionsError as error:
@@ -44,12 +44,3 @@ def router(node: Node) -> APIRouter:
         return Response(signed.encode(), 200, headers, "application/json")
 
     return routes
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MAX_BODY_BYTES:
-            raise BodyTooLargeError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)

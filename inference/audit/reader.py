@@ -25,7 +25,8 @@ from inference.audit.document import (
     Text,
 )
 from inference.audit.log import MAX_PAGE
-from inference.errors import NodeError, UnavailableError
+from inference.errors import NodeError
+from inference.remote import bounded
 
 # A page of a thousand entries is about 3 MiB.
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -131,19 +132,10 @@ class LogReader:
 
     def _get(self, path: str, query: Mapping[str, int] | None = None) -> _Answer:
         """Ask once, and read no more than an answer may be long."""
-        body = bytearray()
-        try:
-            with self._client.stream("GET", path, params=dict(query or {})) as response:
-                for piece in response.iter_bytes():
-                    body += piece
-                    if len(body) > MAX_ANSWER_BYTES:
-                        break
-        except httpx.HTTPError as error:
-            raise UnavailableError(
-                f"the node at {self._client.base_url} does not answer: {type(error).__name__}",
-                hint="is the node running, and is the address right?",
-            ) from error
-        answer = _Answer(str(response.url), response.status_code, bytes(body))
+        response, body = bounded(
+            self._client, "GET", path, limit=MAX_ANSWER_BYTES, params=dict(query or {})
+        )
+        answer = _Answer(str(response.url), response.status_code, body)
         if len(body) > MAX_ANSWER_BYTES:
             raise answer.bad(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         if response.status_code != 200:

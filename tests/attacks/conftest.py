@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.hall import Hall, opened
+from tests.attacks.hall import Case, Hall, opened
+from tests.attacks.registered_victim import copied, victim_of
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,15 @@ def _unharmed(hall: Hall) -> Iterator[None]:
 def folder(hall: Hall, tmp_path: Path) -> Path:
     """A copy of the good model's folder, to be spoilt."""
     return Path(shutil.copytree(hall.folder, tmp_path / "bad"))
+
+
+@pytest.fixture(scope="module")
+def victim(hall: Hall) -> Case:
+    """A registered model of several shards, for what is done to files and blocks."""
+    return victim_of(hall)
+
+
+@pytest.fixture
+def spoilt(victim: Case, tmp_path: Path) -> Case:
+    """A copy of the victim's folder, to be changed."""
+    return copied(victim, tmp_path / "bad")

@@ -16,22 +16,12 @@ from registry.manifest import ModelManifest
 from registry.verify import fetch_manifest
 from tests.attacks.hall import Case, Hall
 from tests.attacks.hostile_adapters import RANK, TARGETS, lora
-from tests.attacks.registered_victim import block_file, copied, flip, folder_of, victim_of
+from tests.attacks.registered_victim import block_file, copied, flip, folder_of
 from tests.attacks.victim import FILES, FIRST_SHARD, README, SECOND_SHARD
 
 pytestmark = pytest.mark.timeout(120)
 # A file is refused by its CID, a shard by the digest of its header or of one of its tensors.
 OTHER_BYTES = r"has the CID|does not hash to what the manifest lists|header"
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 @contextmanager

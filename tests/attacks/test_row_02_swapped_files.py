@@ -9,16 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.hall import Case, Hall
-from tests.attacks.registered_victim import copied, folder_of, victim_of
+from tests.attacks.registered_victim import copied, folder_of
 from tests.attacks.victim import FIRST_SHARD, README, SECOND_SHARD, write_victim
 
 pytestmark = pytest.mark.timeout(120)
 LICENSE, NOTICE = "LICENSE", "NOTICE.txt"
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +26,6 @@ def twins(hall: Hall) -> Case:
     for first, second in ((FIRST_SHARD, SECOND_SHARD), ("config.json", "generation_config.json")):
         level(folder / first, folder / second)
     return hall.register(folder, serving=None)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tests.attacks.hall import Case, Hall
-from tests.attacks.registered_victim import copied, folder_of, victim_of
+from tests.attacks.registered_victim import folder_of
 from tests.attacks.victim import write_victim
 from tests.inference import tiny_models
 
@@ -51,16 +51,6 @@ EXTRA = {
     "conftest.py": b"raise SystemExit('this was run')\n",
     "zzz": b"anything",
 }
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 @pytest.mark.parametrize("name", EXTRA)

@@ -11,20 +11,10 @@ import pytest
 from registry.ipfs.cid import RAW, Cid
 from registry.ipfs.unixfs import MAX_FILE_BYTES
 from tests.attacks.hall import Case, Hall
-from tests.attacks.registered_victim import block_file, copied, folder_of, manifest_for, victim_of
+from tests.attacks.registered_victim import block_file, folder_of, manifest_for
 from tests.attacks.victim import FILES, FIRST_SHARD, README, SECOND_SHARD
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -15,22 +15,12 @@ import pytest
 from registry.errors import FileRefusedError
 from registry.hashing.walk import read_beneath
 from tests.attacks.hall import Case, Hall
-from tests.attacks.registered_victim import copied, folder_of, victim_of
+from tests.attacks.registered_victim import folder_of
 from tests.attacks.victim import FIRST_SHARD, README
 
 # Whoever opens a FIFO or reads an endless device would hang here.
 pytestmark = pytest.mark.timeout(60)
 PLACES = ("config.json", FIRST_SHARD, README)
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 def replaced(case: Case, name: str, make: Callable[[Path], object]) -> Path:

@@ -26,21 +26,11 @@ from registry.ipfs.blockstore import BlockStore
 from registry.ipfs.cid import RAW, Cid, Codec
 from registry.verify import VerifiedModel, verify_model
 from tests.attacks.hall import Case, Hall, held
-from tests.attacks.registered_victim import copied, flip, folder_of, victim_of
+from tests.attacks.registered_victim import flip, folder_of
 from tests.attacks.victim import FILES, FIRST_SHARD, README, SECOND_SHARD
 
 pytestmark = pytest.mark.timeout(120)
 Deed = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
-
-
-@pytest.fixture
-def spoilt(victim: Case, tmp_path: Path) -> Case:
-    return copied(victim, tmp_path / "bad")
 
 
 @pytest.fixture(scope="module")

@@ -26,18 +26,13 @@ from registry.ipfs.unixfs_data import Kind, UnixfsData
 from tests.attacks import hostile_gateway
 from tests.attacks.hall import Case, Hall
 from tests.attacks.hostile_gateway import Lie, behind, gateway
-from tests.attacks.registered_victim import block_file, folder_of, manifest_for, victim_of
+from tests.attacks.registered_victim import block_file, folder_of, manifest_for
 from tests.attacks.victim import FIRST_SHARD, README
 
 pytestmark = pytest.mark.timeout(120)
 MANIFEST = r"step 2 \(manifest\): .*"
 # Exchanges are bounded by a second; a model has some ten blocks, and processors are busy.
 SECONDS = 20.0
-
-
-@pytest.fixture(scope="module")
-def victim(hall: Hall) -> Case:
-    return victim_of(hall)
 
 
 @pytest.fixture

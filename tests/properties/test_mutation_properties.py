@@ -207,18 +207,25 @@ def target(
     made.load(folder=None)
 
 
+def one_changed_file(
+    target: Target, data: st.DataObject, load: Callable[[], None]
+) -> tuple[str, WeightproofError]:
+    """Load with one change to one file, which is put back; return which, and the refusal."""
+    name = data.draw(st.sampled_from(sorted(target.files)))
+    changed = data.draw(changes(target.files[name])).of(target.files[name])
+    path = target.folder / name
+    path.write_bytes(changed)
+    try:
+        return name, target.refusal(load)
+    finally:
+        path.write_bytes(target.files[name])
+
+
 def test_one_change_to_any_file_of_the_folder_is_refused_by_name(target: Target) -> None:
     @many
     @given(st.data())
     def refused(data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(target.files)))
-        changed = data.draw(changes(target.files[name])).of(target.files[name])
-        path = target.folder / name
-        path.write_bytes(changed)
-        try:
-            error = target.refusal(lambda: target.load(folder=target.folder))
-        finally:
-            path.write_bytes(target.files[name])
+        name, error = one_changed_file(target, data, lambda: target.load(folder=target.folder))
         assert isinstance(error, FileRefusedError | LoadRefusedError)
         assert error.path == name, error
 
@@ -229,14 +236,9 @@ def test_one_change_to_any_file_is_refused_where_nothing_is_loaded(target: Targe
     @some
     @given(st.data())
     def refused(data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(target.files)))
-        changed = data.draw(changes(target.files[name])).of(target.files[name])
-        path = target.folder / name
-        path.write_bytes(changed)
-        try:
-            error = target.refusal(lambda: target.load(folder=target.folder, keep=False))
-        finally:
-            path.write_bytes(target.files[name])
+        name, error = one_changed_file(
+            target, data, lambda: target.load(folder=target.folder, keep=False)
+        )
         assert isinstance(error, FileRefusedError)
         assert error.path == name, error
 

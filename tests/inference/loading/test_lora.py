@@ -57,6 +57,13 @@ def adapter(folder: Path, base: Path, kind: type, task: str, **options: Any) -> 
     return folder
 
 
+def pair(folder: Path) -> tuple[Path, Path]:
+    """Return a base and an adapter of it."""
+    base = tiny_models.llama(folder / "base")
+    options = {"target_modules": ["q_proj"]}
+    return base, adapter(folder / "adapter", base, AutoModelForCausalLM, "chat", **options)
+
+
 def loaded(shelf: Shelf, base: Path, folder: Path, task: str) -> tuple[LoadedModel, LoadedModel]:
     with shelf.verified(base, task=task) as below:
         plain = load(below, device="cpu", threads=1)
@@ -89,10 +96,7 @@ def test_an_adapter_computes_what_peft_computes(
 
 
 def test_an_adapter_that_adds_nothing_changes_nothing(shelf: Shelf, tmp_path: Path) -> None:
-    base = tiny_models.llama(tmp_path / "base")
-    folder = adapter(
-        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
-    )
+    base, folder = pair(tmp_path)
     tensors = {
         name: tensor.zero_() if "lora_B" in name else tensor
         for name, tensor in load_file(folder / WEIGHTS).items()
@@ -106,10 +110,7 @@ def test_an_adapter_that_adds_nothing_changes_nothing(shelf: Shelf, tmp_path: Pa
 
 
 def test_tensors_of_base_and_adapter_are_watched_alike(shelf: Shelf, tmp_path: Path) -> None:
-    base = tiny_models.llama(tmp_path / "base")
-    folder = adapter(
-        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
-    )
+    base, folder = pair(tmp_path)
     plain, model = loaded(shelf, base, folder, "chat")
     assert set(plain.resident.names) < set(model.resident.names)
     module = "model.layers.1.self_attn.q_proj"
@@ -125,10 +126,7 @@ def test_tensors_of_base_and_adapter_are_watched_alike(shelf: Shelf, tmp_path: P
 def test_a_flipped_bit_of_an_adapter_is_refused_by_file_and_tensor(
     shelf: Shelf, tmp_path: Path
 ) -> None:
-    base = tiny_models.llama(tmp_path / "base")
-    folder = adapter(
-        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
-    )
+    base, folder = pair(tmp_path)
     with shelf.verified(base, task="chat") as below:
         parent = Parent(Kind.MODEL, below.model_id)
     with shelf.verified(folder, task="chat", parents=(parent,)) as verified:
@@ -142,10 +140,7 @@ def test_a_flipped_bit_of_an_adapter_is_refused_by_file_and_tensor(
 def test_a_flipped_bit_of_its_base_is_refused_by_file_and_tensor(
     shelf: Shelf, tmp_path: Path
 ) -> None:
-    base = tiny_models.llama(tmp_path / "base")
-    folder = adapter(
-        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
-    )
+    base, folder = pair(tmp_path)
     with shelf.verified(base, task="chat") as below:
         parents = (Parent(Kind.MODEL, below.model_id),)
     path = base / "model.safetensors"
@@ -166,10 +161,7 @@ def test_a_base_whose_file_says_another_shape_than_its_manifest_is_refused(
     shelf: Shelf, tmp_path: Path
 ) -> None:
     """As many numbers, and the digest of what lies in the file: only the shape is a lie."""
-    base = tiny_models.llama(tmp_path / "base")
-    folder = adapter(
-        tmp_path / "adapter", base, AutoModelForCausalLM, "chat", target_modules=["q_proj"]
-    )
+    base, folder = pair(tmp_path)
     tensors, norm = load_file(base / "model.safetensors"), "model.norm.weight"
     tensors[norm] = tensors[norm].view(8, 4)
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from random import Random
 
 import pytest
 import torch
@@ -72,19 +71,6 @@ def test_the_same_bytes_in_another_dtype_are_found(loaded: LoadedModel) -> None:
     same = loaded.module.model.norm.weight.detach().view(torch.float16)
     loaded.module.model.norm.weight = torch.nn.Parameter(same)
     assert loaded.resident.changed() == "model.norm.weight"
-
-
-def test_samples_find_a_change_when_they_draw_it(loaded: LoadedModel) -> None:
-    flip_a_bit(loaded.module.get_parameter(NAME))
-    with pytest.raises(ModelStoppedError, match=NAME):
-        for seed in range(100):
-            drawn = loaded.resident.sample(3, Random(seed))
-            assert len(set(drawn)) == 3
-            assert NAME not in drawn
-
-
-def test_a_sample_of_more_than_there_is_checks_everything(loaded: LoadedModel) -> None:
-    assert set(loaded.resident.sample(10**6, Random(1))) == set(loaded.resident.names)
 
 
 def test_a_module_that_never_matched_does_not_match() -> None:
