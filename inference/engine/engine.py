@@ -69,6 +69,16 @@ class TextEngine:
         except TemplateRefusedError as error:
             raise RequestError(error.message, param="messages") from error
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Return the token ids of a text to continue as it is, without a template.
+
+        Raises `RequestError` for a text that is not valid Unicode.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special=True)
+        except TemplateRefusedError as error:
+            raise RequestError(error.message, param="prompt") from error
+
     def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
         """Return how many tokens a prompt takes. Raises like `encode_chat`."""
         return len(self.encode_chat(messages))
@@ -184,11 +194,11 @@ class TextEngine:
                 sequence.fail(result)
             else:
                 try:
-                    token = choose(result, sequence.request.sampling, sequence.position)
+                    choice = choose(result, sequence.request.sampling, sequence.position)
                 except GenerationError as error:
                     sequence.fail(error)
                 else:
-                    sequence.append(token, self._loaded.end_ids)
+                    sequence.append(choice, self._loaded.end_ids)
 
     def _deliver(self, batch: list[Sequence]) -> None:
         for sequence in batch:

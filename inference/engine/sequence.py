@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.kv_cache import KvCache
-from inference.engine.sampling import Sampling
+from inference.engine.sampling import Choice, Sampling
 from inference.errors import NodeError
 
 STOP: Final = "stop"
@@ -16,12 +20,30 @@ LENGTH: Final = "length"
 CANCELLED: Final = "cancelled"
 
 
+class Constraint(Protocol):
+    """Which tokens may come next: a grammar that the answer must follow, in one answer's state."""
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come now, shape (vocabulary,)."""
+
+    def accept(self, token: int) -> None:
+        """Take the token that came. Raises `GenerationError` for one that may not come."""
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to continue, as token ids, and how."""
+    """What to continue, as token ids, and how.
+
+    `payer` is whom the engine is fair between, and who alone may profit from what was computed for
+    a prompt's head before. `exact` asks that the tokens depend on this request alone, bit for bit,
+    whatever else is computed. `constraint` makes the state of a grammar for this answer.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
+    payer: str = ""
+    exact: bool = False
+    constraint: Callable[[], Constraint] | None = None
 
 
 @dataclass(frozen=True)
@@ -29,12 +51,14 @@ class Delta:
     """One step of an answer: the tokens it made and the text that became certain with them.
 
     The last delta of an answer has a finish reason: `stop`, `length` or `cancelled`. Tokens of a
-    stop string and the end token are counted although their text is not given out.
+    stop string and the end token are counted although their text is not given out. `choices` says
+    of each token how it was chosen.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str | None = None
+    choices: tuple[Choice, ...] = ()
 
 
 class Outlet:
@@ -87,8 +111,9 @@ class Sequence:
         """Return whether nothing more will be made."""
         return self.finish_reason is not None
 
-    def append(self, token: int, ends: frozenset[int]) -> None:
+    def append(self, choice: Choice, ends: frozenset[int]) -> None:
         """Take the next token and prepare the delta for it. `ends` are the end tokens."""
+        token = choice.token
         self.output_ids.append(token)
         sampling = self.request.sampling
         text = "" if token in ends else self.detokenizer.push(token)
@@ -100,7 +125,7 @@ class Sequence:
             text += self.detokenizer.finish()
             if self.detokenizer.stopped:
                 self.finish_reason = STOP
-        self.pending = Delta(text, (token,), self.finish_reason)
+        self.pending = Delta(text, (token,), self.finish_reason, (choice,))
 
     def fail(self, error: NodeError) -> None:
         """End with an error instead of a delta."""

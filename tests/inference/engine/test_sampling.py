@@ -10,10 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from inference.engine.sampling import MAX_SEED, Sampling, choose, gumbel
+from inference.engine.sampling import MAX_SEED, Sampling, gumbel
+from inference.engine.sampling import choose as make_choice
 from inference.errors import GenerationError, RequestError
 
 FINITE = st.floats(-50, 50, width=32)
+
+
+def choose(logits: np.ndarray, how: Sampling, position: int) -> int:
+    return make_choice(logits, how, position).token
 
 
 def sampling(**values: object) -> Sampling:
