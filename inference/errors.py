@@ -13,6 +13,7 @@
         │   └── CorrectivePaymentError 402  carries the channel state the client resumes from
         ├── ConflictError              409  the same identifier with another content
         ├── UnavailableError           503  try again later; nothing was charged
+        │   └── QueueFullError         429  too many calls wait already
         ├── LoadRefusedError                a verified model cannot be loaded as declared
         ├── GenerationError            500  the model failed; nothing was charged
         ├── SettlementError                 money could not be moved; the state is kept
@@ -103,6 +104,16 @@ class UnavailableError(NodeError):
     status = 503
     code = "unavailable"
     exit_code = 4
+
+
+class QueueFullError(UnavailableError):
+    """Too many calls wait already; nothing was charged."""
+
+    status = 429
+    code = "queue_full"
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} calls are waiting already", hint="Try again in a few seconds.")
 
 
 class LoadRefusedError(NodeError):

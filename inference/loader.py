@@ -8,7 +8,7 @@
  6. Each weight byte is read once, to where it will compute: private memory, or the GPU's.
  7. The tensors are hashed as they lie there and compared with the manifest; NaN, infinity and
     tensors of nothing but denormal numbers are refused. What the module computes with must be
-    these very tensors.
+    these very tensors, or a packed copy made of them here, which is hashed too.
  8. Tokenizer, template, end tokens and labels are read from verified bytes too; the golden
     vectors of the manifest come out as they did at registration.
 
@@ -30,10 +30,11 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from inference.engine import architecture
+from inference.engine.compute_plan import ComputePlan, plan
 from inference.engine.device import check_memory, choose_device, describe
 from inference.engine.dtypes import DTYPES, SERVING_DTYPES
-from inference.engine.kv_cache import bytes_per_token
 from inference.engine.lora import attach
+from inference.engine.packing import pack
 from inference.engine.placement import Placed, place
 from inference.engine.side_files import (
     CONFIG,
@@ -63,7 +64,8 @@ class LoadedModel:
     """A model ready to compute. Only `load` makes one.
 
     `dtype` is the serving dtype as safetensors writes it, `device` says where in words,
-    `threads` how many processors one operation may use.
+    `threads` how many processors one operation may use; `plan` how tokens are computed, None for a
+    model that makes none.
     """
 
     name: str
@@ -81,6 +83,7 @@ class LoadedModel:
     device: str
     threads: int
     resident: ResidentTensors
+    plan: ComputePlan | None = None
     proof: InitVar[object] = None
 
     def __post_init__(self, proof: object) -> None:
@@ -111,9 +114,11 @@ def load(
         _check_listing(verified.base)
         attach(module, manifest, read_adapter(verified.files).scale)
     tied = _check_tensors(module, verified.tensors)
-    _check_size(module, verified, where)  # 5
+    how = _check_size(module, verified, where)  # 5
     placed = _place(verified, where, progress)  # 6, 7
     _furnish(module, placed, tied, where)
+    if how is not None and how.packed:
+        pack(module, manifest.serving.max_context)
     resident = _check_resident(module, placed, verified)
     golden = whole.manifest.golden
     text = read_text(whole.files, rows=config.vocab_size, golden=golden)  # 8
@@ -135,6 +140,7 @@ def load(
         device=describe(where),
         threads=threads or processors(),
         resident=resident,
+        plan=how,
         proof=_PROOF,
     )
 
@@ -195,7 +201,10 @@ def _check_tensors(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) ->
     return tied
 
 
-def _check_size(module: PreTrainedModel, verified: VerifiedModel, where: torch.device) -> None:
+def _check_size(
+    module: PreTrainedModel, verified: VerifiedModel, where: torch.device
+) -> ComputePlan | None:
+    """Return how the model will compute, once it is known that all of that fits."""
     manifest = verified.manifest
     dtype = manifest.serving.dtype
     if dtype not in SERVING_DTYPES:
@@ -204,11 +213,18 @@ def _check_size(module: PreTrainedModel, verified: VerifiedModel, where: torch.d
         # A cast would make other numbers than those that were registered.
         if entry.dtype != dtype:
             raise LoadRefusedError(entry.name, f"is {entry.dtype}, to be served in {dtype}")
-    size = DTYPES[dtype].itemsize
-    weights = sum(size * prod(entry.shape) for entry in verified.tensors)
-    chats = manifest.task == "chat"
-    cache = bytes_per_token(module.config, size) * manifest.serving.max_context if chats else 0
-    check_memory(where, weights=weights, cache=cache)
+    weights = sum(DTYPES[dtype].itemsize * prod(entry.shape) for entry in verified.tensors)
+    how = None
+    if manifest.task == "chat":
+        how = plan(
+            module.config,
+            dtype=DTYPES[dtype],
+            device=where,
+            context=manifest.serving.max_context,
+            adapted=verified.base is not None,
+        )
+    check_memory(where, weights=weights, more=how.nbytes if how else 0)
+    return how
 
 
 def _place(

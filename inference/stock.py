@@ -155,7 +155,7 @@ class Stock:
         verified = self._verify(model, progress)  # 2
         unloaded: list[ModelConfig] = []
         try:
-            needed = footprint(verified)
+            needed = footprint(verified, self._device)
             self._make_room(model, needed, unloaded)  # 3
             entry = self._open(model, verified, needed, progress)  # 4
             replaced = self._put(entry)  # 5
@@ -249,7 +249,7 @@ class Stock:
             verified = None
             try:
                 verified = self._verify(model, progress)
-                self._put(self._open(model, verified, footprint(verified), progress))
+                self._put(self._open(model, verified, footprint(verified, self._device), progress))
             except WeightproofError as second:
                 if verified is not None:
                     verified.close()

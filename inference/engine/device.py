@@ -41,17 +41,17 @@ def describe(device: torch.device) -> str:
     return device.type
 
 
-def check_memory(device: torch.device, *, weights: int, cache: int) -> None:
-    """Raise `LoadRefusedError` unless weights and one sequence's cache fit, in bytes.
+def check_memory(device: torch.device, *, weights: int, more: int) -> None:
+    """Raise `LoadRefusedError` unless weights and what computing takes beside them fit, in bytes.
 
-    On the CPU the verified weights lie in memory already, so only the cache is new.
+    On the CPU the verified weights lie in memory already, so only the rest is new.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        needed = weights + cache
+        needed = weights + more
     else:
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - weights
-        needed = cache
+        needed = more
     if needed > free:
         raise LoadRefusedError(
             "model",

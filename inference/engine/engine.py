@@ -10,14 +10,18 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Sequence as Many
+from dataclasses import replace
 from threading import Lock
+from typing import Final, TypeAlias
 
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.facts import EngineFacts, EngineStats, facts_of
-from inference.engine.model_runner import ModelRunner
-from inference.engine.sampling import Logits, choose
-from inference.engine.scheduler import Scheduler
-from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence
+from inference.engine.forward import NextLogits, Span
+from inference.engine.forwards import open_forward
+from inference.engine.kv_cache import Blocks
+from inference.engine.sampling import Choice, choose
+from inference.engine.scheduler import IDLE_TOKENS, Scheduler, Step
+from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence, deliver
 from inference.engine.worker import Worker
 from inference.errors import (
     GenerationError,
@@ -29,8 +33,9 @@ from inference.errors import (
 from inference.loader import LoadedModel
 from registry.errors import TemplateRefusedError
 
-# What stands in the place of logits for a sequence that nobody reads any more.
-_CANCELLED = GenerationError("the call was cancelled")
+# How many sequences compute together at most.
+MAX_RUNNING: Final = 32
+Result: TypeAlias = NextLogits | NodeError | None
 
 
 class TextEngine:
@@ -39,23 +44,48 @@ class TextEngine:
     Every id that `submit` returns must be streamed to its end or cancelled.
     """
 
-    def __init__(self, loaded: LoadedModel, *, queue_limit: int = 64) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, queue_limit: int = 64, max_running: int = MAX_RUNNING
+    ) -> None:
         """Serve `loaded`. Raises `LoadRefusedError` for a model that does not chat."""
         if loaded.template is None:
             raise LoadRefusedError("chat_template.jinja", "is missing: this model cannot chat")
         self._loaded = loaded
         self._template = loaded.template
         self._tokenizer = loaded.tokenizer
-        self._runner = ModelRunner(loaded.module, loaded.torch_device)
-        self._scheduler = Scheduler(queue_limit=queue_limit)
+        plan = loaded.plan
+        if plan is None:
+            raise LoadRefusedError("config.json", "is not of a model that makes tokens")
+        self._block_bytes = plan.block_bytes
+        self._forward = open_forward(
+            loaded, plan, rows=IDLE_TOKENS + max_running, sequences=max_running
+        )
+        self._scheduler = Scheduler(
+            Blocks(plan.blocks),
+            queue_limit=queue_limit,
+            max_running=max_running,
+            invariant=self._forward.is_invariant,
+        )
         self._worker = Worker(f"engine-{loaded.name}", threads=loaded.threads)
         self._sequences: dict[str, Sequence] = {}
         self._turning = False
         self._lock = Lock()
-        self._finished = 0
-        self._output_tokens = 0
-        self.facts: EngineFacts = facts_of(
-            dtype=loaded.dtype, device=loaded.device, threads=loaded.threads
+        self._finished = self._failed = self._steps = 0
+        self._input_tokens = self._output_tokens = self._batch_tokens = 0
+        self.facts: EngineFacts = self.facts_for(exact=False)
+
+    def facts_for(self, *, exact: bool) -> EngineFacts:
+        """Return what computes a call that asked for exactness, or did not.
+
+        The engine's name ends in `exact` where the same call gives the same tokens, bit for bit,
+        whatever else is computed beside it.
+        """
+        exact = exact or self._forward.is_invariant
+        return facts_of(
+            dtype=self._loaded.dtype,
+            device=self._loaded.device,
+            threads=self._loaded.threads,
+            engine=f"weightproof/{self._forward.name}" + " exact" * exact,
         )
 
     def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:
@@ -84,7 +114,10 @@ class TextEngine:
         return len(self.encode_chat(messages))
 
     def check_length(self, input_tokens: int, max_output_tokens: int) -> None:
-        """Raise `RequestError` if a call of that many tokens can never be served."""
+        """Raise `RequestError` if a call of that many tokens can never be served.
+
+        Raises `QueueFullError` if it could not even wait now.
+        """
         limits = self._loaded.serving
         if max_output_tokens > limits.max_output:
             raise RequestError(
@@ -99,11 +132,12 @@ class TextEngine:
                 f"at most {limits.max_context - max_output_tokens} fit",
                 param="messages",
             )
+        self._scheduler.check_room()
 
     def submit(self, request: GenerationRequest) -> str:
         """Queue a request on the running event loop; return its id.
 
-        Raises `RequestError` when it can never fit, `UnavailableError` when the queue is full or
+        Raises `RequestError` when it can never fit, `QueueFullError`, or `UnavailableError` when
         the engine stopped.
         """
         self.check_length(len(request.prompt_ids), request.sampling.max_tokens)
@@ -114,6 +148,7 @@ class TextEngine:
             request=request,
             outlet=Outlet(asyncio.get_running_loop()),
             detokenizer=Detokenizer(self._tokenizer.decode, request.sampling.stop),
+            constraint=request.constraint() if request.constraint else None,
         )
         self._scheduler.add(sequence)
         self._sequences[sequence.id] = sequence
@@ -152,68 +187,84 @@ class TextEngine:
 
     def stats(self) -> EngineStats:
         """Return what the engine does now and did so far."""
-        caches = [sequence.cache for sequence in list(self._sequences.values())]
+        blocks, size = self._scheduler.blocks, self._block_bytes
         return EngineStats(
             waiting=self._scheduler.waiting,
             running=self._scheduler.running,
             finished=self._finished,
             output_tokens=self._output_tokens,
-            cache_bytes=sum(cache.nbytes for cache in caches if cache is not None),
+            cache_bytes=blocks.used * size,
+            failed=self._failed,
+            input_tokens=self._input_tokens,
+            cached_tokens=self._scheduler.cached_tokens,
+            steps=self._steps,
+            batch_tokens=self._batch_tokens,
+            cache_capacity=blocks.total * size,
         )
 
     def close(self) -> None:
         """End the thread within one step; calls under way end with `UnavailableError`."""
         self._worker.close()
+        self._forward.close()
         self._fail_all(UnavailableError("this model's engine was stopped"))
 
     def step(self) -> None:
-        """Make one token for each sequence whose turn it is. Runs on the worker's thread."""
-        batch = self._scheduler.schedule()
-        results = self._run(batch)
-        self._postprocess(batch, results)
-        self._deliver(batch)
-        self._collect(batch)
+        """Compute one step of everything under way. Runs on the worker's thread."""
+        step = self._scheduler.schedule()
+        results = self._run(step.spans)
+        self._postprocess(step, results)
+        self._deliver(step)
+        self._collect(step)
 
-    def _run(self, batch: list[Sequence]) -> list[Logits | NodeError]:
-        return [self._next_logits(sequence) for sequence in batch]
-
-    def _next_logits(self, sequence: Sequence) -> Logits | NodeError:
-        if sequence.cancelled:
-            return _CANCELLED
+    def _run(self, spans: list[Span]) -> list[Result]:
+        """Compute spans together. Where that fails, in halves: what fails, fails alone."""
+        if not spans:
+            return []
         try:
-            return self._runner.run(sequence)
+            return list(self._forward.run(spans))
         except GenerationError as error:
-            return error
+            if len(spans) == 1:
+                return [error]
+        middle = len(spans) // 2
+        # The first half's logits must be used before the second half is computed.
+        return [*map(_kept, self._run(spans[:middle])), *self._run(spans[middle:])]
 
-    def _postprocess(self, batch: list[Sequence], results: list[Logits | NodeError]) -> None:
-        """Turn logits into tokens and text. What fails, fails alone."""
-        for sequence, result in zip(batch, results, strict=True):
-            if sequence.cancelled:
-                sequence.end_cancelled()
-            elif isinstance(result, NodeError):
-                sequence.fail(result)
-            else:
-                try:
-                    choice = choose(result, sequence.request.sampling, sequence.position)
-                except GenerationError as error:
-                    sequence.fail(error)
-                else:
-                    sequence.append(choice, self._loaded.end_ids)
+    def _postprocess(self, step: Step, results: list[Result]) -> None:
+        """Turn logits into tokens and text."""
+        for sequence in step.left:
+            sequence.end_cancelled()
+        for span, result in zip(step.spans, results, strict=True):
+            if isinstance(result, NodeError):
+                span.sequence.fail(result)
+                continue
+            self._scheduler.advance(span)
+            if result is not None:
+                self._extend(span.sequence, result)
 
-    def _deliver(self, batch: list[Sequence]) -> None:
-        for sequence in batch:
-            item, sequence.pending = sequence.pending, None
-            if item is not None and not sequence.outlet.send(item):
-                sequence.cancelled = True
+    def _extend(self, sequence: Sequence, next_: NextLogits) -> None:
+        try:
+            choice = _choose(sequence, next_)
+            if sequence.constraint is not None:
+                sequence.constraint.accept(choice.token)
+        except GenerationError as error:
+            sequence.fail(error)
+        else:
+            sequence.append(choice, self._loaded.end_ids)
 
-    def _collect(self, batch: list[Sequence]) -> None:
-        """Free what ended."""
+    def _deliver(self, step: Step) -> None:
+        deliver([*step.left, *(span.sequence for span in step.spans)])
+
+    def _collect(self, step: Step) -> None:
+        """Free what ended, and count."""
         self._scheduler.drop_finished()
-        for sequence in batch:
+        self._steps += bool(step.spans)
+        self._batch_tokens += sum(span.count for span in step.spans)
+        for sequence in (*step.left, *(span.sequence for span in step.spans)):
             if sequence.finished:
-                sequence.cache = None
                 self._finished += 1
-                self._output_tokens += len(sequence.output_ids)
+                self._failed += sequence.failed
+                self._input_tokens += len(sequence.request.prompt_ids)
+                self._output_tokens += sequence.made
 
     def _wake(self) -> None:
         with self._lock:
@@ -235,6 +286,21 @@ class TextEngine:
                 self._next_turn()
 
     def _fail_all(self, error: NodeError) -> None:
-        for sequence in self._scheduler.drain():
-            sequence.cache = None
-            sequence.outlet.send(error)
+        left = self._scheduler.drain()
+        for sequence in left:
+            sequence.fail(error)
+        deliver(left)
+
+
+def _choose(sequence: Sequence, next_: NextLogits) -> Choice:
+    sampling, constraint = sequence.request.sampling, sequence.constraint
+    if next_.peak is not None and sampling.is_plain and constraint is None:
+        return next_.peak.choice()
+    allowed = None if constraint is None else constraint.allowed()
+    return choose(next_.logits, sampling, sequence.position, sequence.counts, allowed)
+
+
+def _kept(result: Result) -> Result:
+    return (
+        replace(result, logits=result.logits.copy()) if isinstance(result, NextLogits) else result
+    )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
+import torch
+
 from inference.engine import architecture
-from inference.engine.kv_cache import bytes_per_token
+from inference.engine.compute_plan import plan
+from inference.engine.dtypes import DTYPES
 from inference.engine.side_files import CONFIG, read_json
 from registry.hashing.safetensors_header import DTYPE_BYTES
 from registry.manifest_parts import TensorEntry
@@ -18,17 +21,23 @@ def tensors_bytes(entries: Iterable[TensorEntry]) -> int:
     return sum(DTYPE_BYTES[entry.dtype] * prod(entry.shape) for entry in entries)
 
 
-def footprint(verified: VerifiedModel) -> int:
-    """Return what a model takes once it is loaded: its weights, and the cache of a full context.
+def footprint(verified: VerifiedModel, device: torch.device) -> int:
+    """Return what a model takes once it is loaded: its weights, packed copy and cache, in bytes.
 
-    In bytes; of an adapter, with its base, which it holds by itself. Raises `LoadRefusedError` when
+    Of an adapter, with its base, which it holds by itself. Raises `LoadRefusedError` when
     config.json is not one of an allowed architecture.
     """
     manifest, entries = verified.manifest, verified.tensors
     weights = tensors_bytes(entries)
-    if manifest.task != "chat":
+    dtype = manifest.serving.dtype
+    if manifest.task != "chat" or dtype not in DTYPES:
         return weights
     raw = read_json((verified.base or verified).files, CONFIG)
-    config = architecture.read_config(raw, layers_at_most=len(entries))
-    per_token = bytes_per_token(config, DTYPE_BYTES[manifest.serving.dtype])
-    return weights + per_token * manifest.serving.max_context
+    how = plan(
+        architecture.read_config(raw, layers_at_most=len(entries)),
+        dtype=DTYPES[dtype],
+        device=device,
+        context=manifest.serving.max_context,
+        adapted=verified.base is not None,
+    )
+    return weights + how.nbytes

@@ -9,6 +9,7 @@ and the position in the third counter word.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,6 +28,7 @@ MAX_STOP_CHARACTERS: Final = 256
 MAX_SEED: Final = 2**53 - 1
 MAX_PENALTY: Final = Decimal(2)
 MAX_TOP_LOGPROBS: Final = 20
+_NOT_NUMBERS: Final = "the model computed logits that are not numbers"
 
 Logits = npt.NDArray[np.floating]
 
@@ -85,6 +87,12 @@ class Sampling:
             f"strings must have 1 to {MAX_STOP_CHARACTERS} characters",
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether the likeliest token is taken and nothing else is asked."""
+        penalties = self.frequency_penalty or self.presence_penalty
+        return self.temperature == 0 and not penalties and not self.top_logprobs
+
     def to_json(self) -> dict[str, int | str]:
         """Return what a receipt states. Stop strings are text of the caller and stay out."""
         return {
@@ -112,6 +120,26 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class Peak:
+    """What a forward pass found of logits on its way.
+
+    The best token, the lowest id where several are equal; its logit and the second-best one; and
+    the sum of exp(logit - best), NaN where a logit is.
+    """
+
+    token: int
+    best: float
+    second: float
+    total: float
+
+    def choice(self) -> Choice:
+        """Return the greedy choice. Raises `GenerationError` like `choose`."""
+        if not (math.isfinite(self.best) and math.isfinite(self.total)):
+            raise GenerationError(_NOT_NUMBERS)
+        return Choice(self.token, -math.log(self.total), self.best - self.second)
+
+
 def choose(
     logits: Logits,
     sampling: Sampling,
@@ -128,7 +156,7 @@ def choose(
     top = np.max(logits)
     if not np.isfinite(top):
         # NaN is propagated by max, so one test finds every case.
-        raise GenerationError("the model computed logits that are not numbers")
+        raise GenerationError(_NOT_NUMBERS)
     likely = _likelihood(logits, sampling.top_logprobs)
     scores = _penalised(logits, sampling, counts, allowed)
     if sampling.temperature == 0:

@@ -1,63 +1,122 @@
-"""Which sequences compute in the next step: first come, first served, with a bounded queue."""
+"""What is computed in the next step, and who may begin.
+
+1. Who left is ended first: its place and its blocks are free within one step.
+2. Who waits is admitted while there is a place and while all the blocks it can ever need are free:
+   the payer with the fewest sequences under way first, then who came first. One that does not fit
+   yet holds up those behind it, so that it comes to its turn.
+3. Every answer under way gets its next token.
+4. What room is left goes to prompts, in equal parts, so that neither a long prompt holds up a short
+   one nor prompts hold up answers.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from threading import Lock
+from typing import Final
 
+from inference.engine.forward import Span
+from inference.engine.kv_cache import BLOCK, Blocks, names_of
 from inference.engine.sequence import Sequence
-from inference.errors import UnavailableError
+from inference.errors import QueueFullError
+
+# Prompts' tokens in one step, beside answers under way and without: each step a reader waits for
+# takes so much longer.
+BUSY_TOKENS: Final = 128
+IDLE_TOKENS: Final = 512
+# An exact prompt is cut at the same places however busy the engine is.
+EXACT_TOKENS: Final = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """The spans to compute, and the sequences that were given up before."""
+
+    spans: list[Span]
+    left: list[Sequence]
 
 
 class Scheduler:
-    """Sequences that wait and sequences that run. Safe to use from several threads.
+    """Sequences that wait and sequences that run.
 
-    At most `max_running` compute at a time and at most `queue_limit` wait.
+    `add` may be called by any thread, everything else by the engine's. `invariant` says that a
+    sequence's results do not depend on how it is cut, so that exact ones need no special care.
     """
 
-    def __init__(self, *, queue_limit: int, max_running: int = 1) -> None:
+    def __init__(
+        self, blocks: Blocks, *, queue_limit: int, max_running: int, invariant: bool
+    ) -> None:
+        self.blocks: Final = blocks
         self._queue_limit = queue_limit
         self._max_running = max_running
-        self._waiting: deque[Sequence] = deque()
+        self._invariant = invariant
+        self._waiting: dict[str, deque[Sequence]] = {}
         self._running: list[Sequence] = []
         self._lock = Lock()
+        self.cached_tokens = 0
+
+    @property
+    def most_tokens(self) -> int:
+        """Return how many tokens a step has at most."""
+        return IDLE_TOKENS + self._max_running
+
+    def check_room(self) -> None:
+        """Raise `QueueFullError` when no more may wait."""
+        if self.waiting >= self._queue_limit:
+            raise QueueFullError(self.waiting)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises `UnavailableError` when the queue is full."""
+        """Queue a sequence. Raises `QueueFullError`."""
         with self._lock:
-            if len(self._waiting) >= self._queue_limit:
-                raise UnavailableError(
-                    f"{len(self._waiting)} calls are waiting already",
-                    hint="Try again in a few seconds.",
-                )
-            self._waiting.append(sequence)
+            self.check_room()
+            self._waiting.setdefault(sequence.request.payer, deque()).append(sequence)
 
-    def schedule(self) -> list[Sequence]:
-        """Return the sequences of this step, cancelled ones included so that they can be ended."""
+    def schedule(self) -> Step:
+        """Return what to compute next."""
         with self._lock:
-            cancelled = [sequence for sequence in self._waiting if sequence.cancelled]
-            for sequence in cancelled:
-                self._waiting.remove(sequence)
-            while self._waiting and len(self._running) < self._max_running:
-                self._running.append(self._waiting.popleft())
-            return self._running + cancelled
+            left = self._drop_cancelled()  # 1
+            self._admit()  # 2
+        answers = [s for s in self._running if s.computed == len(s.tokens) - 1 and s.made]  # 3
+        spans = [Span(s, s.computed, 1) for s in answers]
+        taken = {id(s) for s in answers}
+        prompts = [s for s in self._running if id(s) not in taken]
+        budget = BUSY_TOKENS if answers else IDLE_TOKENS
+        return Step(spans + list(self._cut(prompts, budget)), left)  # 4
+
+    def advance(self, span: Span) -> None:
+        """Note that a span was computed."""
+        sequence = span.sequence
+        sequence.computed = span.start + span.count
+        known = len(sequence.names)
+        if sequence.computed // BLOCK > known:
+            tokens = sequence.tokens[: sequence.computed]
+            sequence.names = names_of(sequence.request.payer, tokens, sequence.names)
+            for block, name in zip(sequence.blocks[known:], sequence.names[known:], strict=False):
+                self.blocks.name(block, name)
 
     def drop_finished(self) -> None:
-        """Give up the places of sequences that ended."""
+        """Give up the places and the blocks of sequences that ended."""
+        ended = [sequence for sequence in self._running if sequence.finished]
         with self._lock:
             self._running = [sequence for sequence in self._running if not sequence.finished]
+        for sequence in ended:
+            self._free(sequence)
 
     def drain(self) -> list[Sequence]:
         """Remove and return everything; used when the engine stops."""
         with self._lock:
-            left = [*self._running, *self._waiting]
-            self._running, self._waiting = [], deque()
-            return left
+            left = [*self._running, *self._queued()]
+            self._running, self._waiting = [], {}
+        for sequence in left:
+            self._free(sequence)
+        return left
 
     @property
     def waiting(self) -> int:
         """Return how many sequences wait."""
-        return len(self._waiting)
+        return sum(len(queue) for queue in list(self._waiting.values()))
 
     @property
     def running(self) -> int:
@@ -69,3 +128,65 @@ class Scheduler:
         """Return whether there is nothing to do."""
         with self._lock:
             return not self._waiting and not self._running
+
+    def _queued(self) -> list[Sequence]:
+        return [sequence for queue in self._waiting.values() for sequence in queue]
+
+    def _drop_cancelled(self) -> list[Sequence]:
+        left = [s for s in (*self._running, *self._queued()) if s.cancelled]
+        for sequence in left:
+            if sequence in self._running:
+                self._running.remove(sequence)
+                self._free(sequence)
+            else:
+                self._remove(sequence)
+        return left
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._max_running:
+            sequence = self._next()
+            if not self._begin(sequence):
+                return
+            self._remove(sequence)
+            self._running.append(sequence)
+
+    def _next(self) -> Sequence:
+        """Return who is admitted next: of the payer with the fewest under way, then the first."""
+        under_way = Counter(sequence.request.payer for sequence in self._running)
+        heads = [queue[0] for queue in self._waiting.values()]
+        return min(heads, key=lambda head: (under_way[head.request.payer], head.since))
+
+    def _begin(self, sequence: Sequence) -> bool:
+        # The last token of a prompt is always computed: its logits are wanted.
+        prompt = sequence.tokens[:-1]
+        reuses = self._invariant or not sequence.request.exact
+        names = names_of(sequence.request.payer, prompt) if reuses else []
+        held = self.blocks.take(sequence.longest, names)
+        if held is None:
+            return False
+        sequence.blocks, sequence.computed = held.blocks, held.known
+        sequence.names = names[: held.known // BLOCK]
+        self.cached_tokens += held.known
+        return True
+
+    def _cut(self, prompts: list[Sequence], budget: int) -> Iterable[Span]:
+        """Divide what room is left between prompts; what one does not need goes to the next."""
+        left = sorted(prompts, key=lambda s: len(s.tokens) - s.computed)
+        while left and budget > 0:
+            sequence, rest = left[0], len(left[0].tokens) - left[0].computed
+            count = min(rest, -(-budget // len(left)))
+            if sequence.request.exact and not self._invariant:
+                count = min(rest, EXACT_TOKENS)
+            yield Span(sequence, sequence.computed, count)
+            budget -= count
+            del left[0]
+
+    def _remove(self, sequence: Sequence) -> None:
+        queue = self._waiting[sequence.request.payer]
+        queue.remove(sequence)
+        if not queue:
+            del self._waiting[sequence.request.payer]
+
+    def _free(self, sequence: Sequence) -> None:
+        self.blocks.give_back(sequence.blocks)
+        sequence.blocks = []

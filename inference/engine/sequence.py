@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.detokenizer import Detokenizer
-from inference.engine.kv_cache import KvCache
 from inference.engine.sampling import Choice, Sampling
 from inference.errors import NodeError
 
@@ -62,49 +63,86 @@ class Delta:
 
 
 class Outlet:
-    """Hands what the engine's thread makes to a reader on an event loop."""
+    """Where a reader on an event loop gets what the engine's thread makes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._queue: asyncio.Queue[Delta | NodeError] = asyncio.Queue()
 
-    def send(self, item: Delta | NodeError) -> bool:
-        """Deliver from any thread; False when the reader's loop is closed."""
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-        except RuntimeError:  # how asyncio says that the loop is closed
-            return False
-        return True
+    def put(self, item: Delta | NodeError) -> None:
+        """Take the next item; called on the reader's loop."""
+        self._queue.put_nowait(item)
 
     async def receive(self) -> Delta | NodeError:
         """Wait for the next item, on the reader's loop."""
         return await self._queue.get()
 
 
+def deliver(sequences: Iterable[Sequence]) -> None:
+    """Hand what is pending to its readers, from any thread.
+
+    A loop is woken once for all of its readers. A sequence whose loop is closed is given up.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Sequence, Delta | NodeError]]] = {}
+    for sequence in sequences:
+        item, sequence.pending = sequence.pending, None
+        if item is not None:
+            by_loop.setdefault(sequence.outlet.loop, []).append((sequence, item))
+    for loop, items in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_put_all, items)
+        except RuntimeError:  # how asyncio says that the loop is closed
+            for sequence, _ in items:
+                sequence.cancelled = True
+
+
+def _put_all(items: Iterable[tuple[Sequence, Delta | NodeError]]) -> None:
+    for sequence, item in items:
+        sequence.outlet.put(item)
+
+
 @dataclass(eq=False)
 class Sequence:
-    """A request and its state. Only the engine's thread writes it, but for `cancelled`."""
+    """A request and its state. Only the engine's thread writes it, but for `cancelled`.
+
+    `tokens` are the prompt's and the answer's; keys and values of the first `computed` of them lie
+    in `blocks`, of which the full ones have `names`. `since` is when it came, in seconds of the
+    monotonic clock.
+    """
 
     id: str
     request: GenerationRequest
     outlet: Outlet
     detokenizer: Detokenizer
-    cache: KvCache | None = None
-    output_ids: list[int] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+    tokens: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)
+    computed: int = 0
+    counts: Counter[int] = field(default_factory=Counter)
+    constraint: Constraint | None = None
     pending: Delta | NodeError | None = None
     finish_reason: str | None = None
     cancelled: bool = False
+    failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.prompt_ids)
 
     @property
     def position(self) -> int:
         """Return the position of the token to make next: how many tokens come before it."""
-        return len(self.request.prompt_ids) + len(self.output_ids)
+        return len(self.tokens)
 
     @property
-    def next_input(self) -> tuple[int, ...]:
-        """Return the tokens the model has not seen yet."""
-        seen = 0 if self.cache is None else self.cache.length
-        return (*self.request.prompt_ids, *self.output_ids)[seen:]
+    def made(self) -> int:
+        """Return how many tokens of the answer there are."""
+        return len(self.tokens) - len(self.request.prompt_ids)
+
+    @property
+    def longest(self) -> int:
+        """Return how many tokens it can have in the end, the prompt's included."""
+        return len(self.request.prompt_ids) + self.request.sampling.max_tokens
 
     @property
     def finished(self) -> bool:
@@ -114,12 +152,12 @@ class Sequence:
     def append(self, choice: Choice, ends: frozenset[int]) -> None:
         """Take the next token and prepare the delta for it. `ends` are the end tokens."""
         token = choice.token
-        self.output_ids.append(token)
-        sampling = self.request.sampling
+        self.tokens.append(token)
+        self.counts[token] += 1
         text = "" if token in ends else self.detokenizer.push(token)
         if token in ends or self.detokenizer.stopped:
             self.finish_reason = STOP
-        elif len(self.output_ids) >= sampling.max_tokens:
+        elif self.made >= self.request.sampling.max_tokens:
             self.finish_reason = LENGTH
         if self.finished:
             text += self.detokenizer.finish()
@@ -130,6 +168,7 @@ class Sequence:
     def fail(self, error: NodeError) -> None:
         """End with an error instead of a delta."""
         self.pending = error
+        self.failed = True
         self.finish_reason = STOP
 
     def end_cancelled(self) -> None:

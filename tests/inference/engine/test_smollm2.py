@@ -69,7 +69,8 @@ def test_the_template_and_the_tokenizer_agree_with_transformers(
 def test_greedy_answers_equal_transformers_token_for_token(
     engine: TextEngine, folder: Path
 ) -> None:
-    reference = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    # The engine widens bfloat16 weights, which is exact, and computes in single precision.
+    reference = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for messages in CHATS:
         prompt = torch.tensor([engine.encode_chat(messages)])
         expected = reference.generate(

@@ -44,6 +44,14 @@ def loaded(shelf: Shelf, folder: Path) -> LoadedModel:
 
 
 @pytest.fixture
+def by_modules(shelf: Shelf, tmp_path: Path) -> LoadedModel:
+    """A model that transformers' own modules compute."""
+    folder = tiny_models.gpt2(tmp_path / "gpt2")
+    with shelf.verified(folder, task="chat", serving=Serving("F32", 100, 80)) as verified:
+        return load(verified, device="cpu", threads=1)
+
+
+@pytest.fixture
 def engine(loaded: LoadedModel) -> Iterator[TextEngine]:
     running = TextEngine(loaded, queue_limit=2)
     yield running
@@ -123,7 +131,7 @@ def test_a_model_that_does_not_chat_is_refused(shelf: Shelf, tmp_path: Path) -> 
 def test_logits_that_are_not_numbers_end_that_call_only(
     engine: TextEngine, loaded: LoadedModel
 ) -> None:
-    weight = loaded.module.model.norm.weight
+    weight = loaded.module.get_submodule("packed").norms
     good = weight.detach().clone()
 
     async def work() -> None:
@@ -138,28 +146,39 @@ def test_logits_that_are_not_numbers_end_that_call_only(
     assert engine.stats().cache_bytes == 0
 
 
-def test_a_forward_pass_that_fails_ends_that_call_only(
-    engine: TextEngine, loaded: LoadedModel
-) -> None:
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("no memory left")
+def test_a_forward_pass_that_fails_ends_that_call_only(by_modules: LoadedModel) -> None:
+    engine = TextEngine(by_modules)
+
+    def fail(_: object, inputs: tuple[torch.Tensor]) -> None:
+        # As if only the long prompt did not fit into memory.
+        if inputs[0].shape[1] > len(PROMPT):
+            raise torch.OutOfMemoryError("no memory left")
 
     async def work() -> None:
-        hook = loaded.module.model.layers[1].register_forward_pre_hook(fail)
+        hook = by_modules.module.transformer.h[1].register_forward_pre_hook(fail)
+        large = engine.submit(GenerationRequest(PROMPT * 4, Sampling(4)))
+        small = engine.submit(GenerationRequest(PROMPT, Sampling(4)))
         with pytest.raises(GenerationError, match="the forward pass failed: no memory left"):
-            await generate(engine, Sampling(4))
+            await collect(engine, large)
+        assert len(tokens(await collect(engine, small))) == 4
         hook.remove()
-        assert tokens(await generate(engine, Sampling(4)))
+        assert len(tokens(await generate(engine, Sampling(4), PROMPT * 4))) == 4
+        await settled(engine)
 
     run(work())
+    assert engine.stats().cache_bytes == 0
+    assert engine.stats().failed == 1
+    engine.close()
 
 
-def test_a_step_that_breaks_leaves_nobody_waiting(engine: TextEngine, loaded: LoadedModel) -> None:
+def test_a_step_that_breaks_leaves_nobody_waiting(by_modules: LoadedModel) -> None:
+    engine = TextEngine(by_modules)
+
     def fail(*_: object) -> None:
         raise KeyError("a mistake in the program")
 
     async def work() -> None:
-        hook = loaded.module.model.layers[1].register_forward_pre_hook(fail)
+        hook = by_modules.module.transformer.h[1].register_forward_pre_hook(fail)
         ids = [engine.submit(GenerationRequest(PROMPT, Sampling(4))) for _ in range(2)]
         answers = await asyncio.gather(*(collect(engine, id) for id in ids), return_exceptions=True)
         assert all(isinstance(answer, GenerationError) for answer in answers)
@@ -167,6 +186,7 @@ def test_a_step_that_breaks_leaves_nobody_waiting(engine: TextEngine, loaded: Lo
         assert tokens(await generate(engine, Sampling(4)))
 
     run(work())
+    engine.close()
 
 
 def test_closing_ends_calls_under_way_and_refuses_new_ones(loaded: LoadedModel) -> None:
@@ -308,6 +328,6 @@ def test_stats_count_and_facts_name_the_build(engine: TextEngine) -> None:
     run(work())
     stats = engine.stats()
     assert (stats.waiting, stats.running, stats.finished, stats.output_tokens) == (0, 0, 3, 12)
-    assert engine.facts.to_json()["engine"] == "weightproof"
+    assert engine.facts.to_json()["engine"] == "weightproof/packed exact"
     assert torch.__version__ in engine.facts.version
     assert (engine.facts.dtype, engine.facts.device, engine.facts.threads) == ("F32", "cpu", 1)
