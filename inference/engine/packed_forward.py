@@ -17,6 +17,7 @@ from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.vectors import PANEL, ROWS
 from inference.engine.kv_cache import BLOCK, blocks_for
 from inference.engine.packing import NAME, groups, head_width, padded_width
+from inference.engine.placement import private_memory
 from inference.engine.sampling import Peak
 from inference.engine.team import Team
 from inference.errors import GenerationError
@@ -142,8 +143,8 @@ def _weights(module: PreTrainedModel) -> Weights:
         gate_up=_flat(packed.gate_up),
         down=_flat(packed.down),
         head=_flat(packed.head),
-        cosines=packed.cosines.numpy(),
-        sines=packed.sines.numpy(),
+        cosines=packed.cosines[0].numpy(),
+        sines=packed.sines[0].numpy(),
     )
 
 
@@ -156,9 +157,8 @@ def _flat(tensor: torch.Tensor) -> npt.NDArray[Any]:
 def _space(z: Sizes, threads: int, blocks: int, rows: int, sequences: int, context: int) -> Space:
     cache = z.layers * blocks * z.groups * z.padded_width * BLOCK
     return Space(
-        # Zeros take no memory before they are written.
-        keys=_zeros(cache),
-        values=_zeros(cache),
+        keys=_large_zeros(cache),
+        values=_large_zeros(cache),
         stream=_zeros(rows * z.hidden_step),
         qkv=_zeros(rows * z.qkv_step),
         heads=_zeros(rows * z.heads_step),
@@ -174,6 +174,12 @@ def _space(z: Sizes, threads: int, blocks: int, rows: int, sequences: int, conte
 
 def _zeros(*shape: int) -> Floats:
     return np.zeros(shape, dtype=np.float32)
+
+
+def _large_zeros(count: int) -> Floats:
+    """Return zeros that take no memory before they are written, and give it back at once."""
+    size = np.dtype(np.float32).itemsize
+    return np.frombuffer(private_memory(count * size), dtype=np.float32, count=count)
 
 
 def _up(number: int, unit: int) -> int:

@@ -7,12 +7,15 @@ tensor: what is checked is what computes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any, Final
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from inference.engine.kernels.vectors import LANES, PANEL
+from inference.engine.placement import private_memory
 
 # Families whose layers the kernels compute; others run as transformers' own modules.
 _MODEL_TYPES: Final = ("llama", "qwen2")
@@ -73,34 +76,43 @@ def groups(config: PreTrainedConfig) -> int:
 
 
 class PackedWeights(torch.nn.Module):
-    """The packed copy: each buffer holds one kind of matrix of all layers.
+    """The packed copy: each buffer holds one kind of matrix, of all layers where all have one.
 
     A matrix of shape (outputs, inputs) lies as panels of 64 outputs, each (inputs, 64); outputs
     are filled up with zeros to whole panels. `gate_up` takes turns, a panel of each. `biases` are
     those of queries, keys and values; `norms` (2 · layers + 1, hidden) in the order of use;
-    `cosines` and `sines` (positions, half a head) are those of rotary positions.
+    `cosines` and `sines` (1, positions, half a head) are those of rotary positions.
     """
 
     def __init__(self, module: PreTrainedModel, positions: int) -> None:
         super().__init__()
         decoder: Any = module.model
         layers = list(decoder.layers)
-        self._keep("qkv", _stacked([_qkv(layer.self_attn, "weight") for layer in layers]))
-        self._keep("out", _stacked([layer.self_attn.o_proj.weight for layer in layers]))
-        self._keep("gate_up", torch.stack([_gate_up(layer.mlp) for layer in layers]))
-        self._keep("down", _stacked([layer.mlp.down_proj.weight for layer in layers]))
-        self._keep("head", _panels(module.lm_head.weight))
-        self._keep("biases", torch.stack([_biases(layer.self_attn) for layer in layers]).float())
-        norms = [norm for layer in layers for norm in _norms(layer)]
-        self._keep("norms", torch.stack([*norms, decoder.norm.weight]).float())
-        numbers = torch.arange(positions)[None]
-        cosines, sines = decoder.rotary_emb(torch.zeros(1), numbers)
+        count = len(layers)
+        self._keep("qkv", count, lambda n: _panels(_qkv(layers[n].self_attn, "weight")))
+        self._keep("out", count, lambda n: _panels(layers[n].self_attn.o_proj.weight))
+        self._keep("gate_up", count, lambda n: _gate_up(layers[n].mlp))
+        self._keep("down", count, lambda n: _panels(layers[n].mlp.down_proj.weight))
+        self._keep("head", 1, lambda _: _panels(module.lm_head.weight))
+        self._keep("biases", count, lambda n: _biases(layers[n].self_attn))
+        norms = [*(weight for layer in layers for weight in _norms(layer)), decoder.norm.weight]
+        self._keep("norms", len(norms), lambda n: norms[n].float())
+        cosines, sines = decoder.rotary_emb(torch.zeros(1), torch.arange(positions)[None])
         half = cosines.shape[-1] // 2
-        self._keep("cosines", cosines[0, :, :half])
-        self._keep("sines", sines[0, :, :half])
+        self._keep("cosines", 1, lambda _: cosines[0, :, :half])
+        self._keep("sines", 1, lambda _: sines[0, :, :half])
 
-    def _keep(self, name: str, tensor: torch.Tensor) -> None:
-        self.register_buffer(name, tensor.detach().contiguous(), persistent=False)
+    def _keep(self, name: str, count: int, part: Callable[[int], torch.Tensor]) -> None:
+        """Register a buffer of (count, …); only one part at a time is in memory twice."""
+        first = part(0).detach()
+        shape = (count, *first.shape)
+        memory = private_memory(prod(shape) * first.itemsize)
+        flat = torch.frombuffer(memory, dtype=first.dtype, count=prod(shape))
+        # `data` is no view: nothing holds the memory but this buffer.
+        buffer = flat.view(shape).data
+        for number in range(count):
+            buffer[number] = part(number).detach() if number else first
+        self.register_buffer(name, buffer, persistent=False)
 
 
 def _norms(layer: Any) -> list[torch.Tensor]:
@@ -114,17 +126,13 @@ def _qkv(attention: Any, what: str) -> torch.Tensor:
 
 def _biases(attention: Any) -> torch.Tensor:
     if attention.q_proj.bias is not None:
-        return _qkv(attention, "bias")
+        return _qkv(attention, "bias").float()
     return torch.zeros(_qkv(attention, "weight").shape[0])
 
 
 def _gate_up(mlp: Any) -> torch.Tensor:
     pairs = torch.stack([_panels(mlp.gate_proj.weight), _panels(mlp.up_proj.weight)], dim=1)
     return pairs.flatten(0, 1)
-
-
-def _stacked(matrices: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([_panels(matrix) for matrix in matrices])
 
 
 def _panels(matrix: torch.Tensor) -> torch.Tensor:

@@ -118,14 +118,19 @@ def _on_cpu(files: Iterable[WeightFile], _where: torch.device) -> dict[str, Plac
         for name, info in file.tensors.items():
             offsets[name] = (file, info, size)
             size += -(-(info.end - info.start) // _ALIGNMENT) * _ALIGNMENT
-    arena = _arena(size)
+    arena = private_memory(size)
     return {
         name: Placed(file.path, info, _view(arena, info, offset))
         for name, (file, info, offset) in offsets.items()
     }
 
 
-def _arena(size: int) -> mmap.mmap:
+def private_memory(size: int) -> mmap.mmap:
+    """Return `size` bytes of zeros without a name; they take no room before they are written.
+
+    They go back to the system at once when nobody uses them any more. Raises `LoadRefusedError`
+    where they do not fit.
+    """
     try:
         arena = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
