@@ -14,12 +14,13 @@ from dataclasses import replace
 from threading import Lock
 from typing import Final, TypeAlias
 
+from inference.engine.choosing import choose
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.facts import EngineFacts, EngineStats, facts_of
 from inference.engine.forward import NextLogits, Span
 from inference.engine.forwards import open_forward
 from inference.engine.kv_cache import Blocks
-from inference.engine.sampling import Choice, choose
+from inference.engine.sampling import Choice
 from inference.engine.scheduler import IDLE_TOKENS, Scheduler, Step
 from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence, deliver
 from inference.engine.worker import Worker
@@ -293,11 +294,14 @@ class TextEngine:
 
 
 def _choose(sequence: Sequence, next_: NextLogits) -> Choice:
-    sampling, constraint = sequence.request.sampling, sequence.constraint
-    if next_.peak is not None and sampling.is_plain and constraint is None:
-        return next_.peak.choice()
-    allowed = None if constraint is None else constraint.allowed()
-    return choose(next_.logits, sampling, sequence.position, sequence.counts, allowed)
+    return choose(
+        next_.logits,
+        sequence.request.sampling,
+        sequence.position,
+        sequence.counts,
+        sequence.constraint.allowed() if sequence.constraint else None,
+        next_.peak,
+    )
 
 
 def _kept(result: Result) -> Result:

@@ -1,16 +1,8 @@
-"""From logits to a token: a pure function of logits, settings, seed and position.
-
-A token is drawn by the Gumbel-max trick: the argmax of logits/temperature + g, where g is
-Gumbel noise made from counter-based random numbers. The noise for a position does not depend on
-what was drawn before it or on what else the machine computes, so anybody can draw a call's tokens
-again from its receipt. The numbers are Philox 4x64-10 (Salmon et al. 2011) with key (seed, choice)
-and the position in the third counter word.
-"""
+"""How a call's tokens are chosen, and what is known of a choice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -28,7 +20,7 @@ MAX_STOP_CHARACTERS: Final = 256
 MAX_SEED: Final = 2**53 - 1
 MAX_PENALTY: Final = Decimal(2)
 MAX_TOP_LOGPROBS: Final = 20
-_NOT_NUMBERS: Final = "the model computed logits that are not numbers"
+NOT_NUMBERS: Final = "the model computed logits that are not numbers"
 
 Logits = npt.NDArray[np.floating]
 
@@ -136,110 +128,8 @@ class Peak:
     def choice(self) -> Choice:
         """Return the greedy choice. Raises `GenerationError` like `choose`."""
         if not (math.isfinite(self.best) and math.isfinite(self.total)):
-            raise GenerationError(_NOT_NUMBERS)
+            raise GenerationError(NOT_NUMBERS)
         return Choice(self.token, -math.log(self.total), self.best - self.second)
-
-
-def choose(
-    logits: Logits,
-    sampling: Sampling,
-    position: int,
-    counts: Mapping[int, int] | None = None,
-    allowed: npt.NDArray[np.bool_] | None = None,
-) -> Choice:
-    """Return the token to place at `position` (tokens before it, prompt included).
-
-    `logits` has shape (vocabulary,). `counts` says how often each token stands in the answer so
-    far, `allowed` of shape (vocabulary,) which tokens may come. Equal values are ordered by lower
-    token id. Raises `GenerationError` when a logit is NaN or plus infinity, or none is finite.
-    """
-    top = np.max(logits)
-    if not np.isfinite(top):
-        # NaN is propagated by max, so one test finds every case.
-        raise GenerationError(_NOT_NUMBERS)
-    likely = _likelihood(logits, sampling.top_logprobs)
-    scores = _penalised(logits, sampling, counts, allowed)
-    if sampling.temperature == 0:
-        kept, unit = scores, 1.0
-    else:
-        # Subtracting the maximum first keeps small temperatures from overflowing.
-        unit = float(sampling.temperature)
-        kept = (scores - np.max(scores)) / unit
-        noise = gumbel(sampling.seed, position, len(kept), choice=sampling.choice)
-        kept = np.where(_is_kept(kept, sampling), kept + noise, -np.inf)
-    token = int(np.argmax(kept))
-    best, kept[token] = kept[token], -np.inf
-    return Choice(token, float(likely.of(token)), float(best - np.max(kept)) * unit, likely.top)
-
-
-def gumbel(seed: int, position: int, count: int, *, choice: int = 0) -> npt.NDArray[np.float64]:
-    """Return the standard Gumbel noise of token ids 0 to `count` - 1 at a position."""
-    generator = np.random.Philox(
-        key=np.array([seed, choice], dtype=np.uint64),
-        counter=np.array([0, 0, position, 0], dtype=np.uint64),
-    )
-    # 53 bits, moved half a step off zero: both logarithms are finite.
-    uniform = ((generator.random_raw(count) >> np.uint64(11)) + 0.5) * 2.0**-53
-    noise: npt.NDArray[np.float64] = -np.log(-np.log(uniform))
-    return noise
-
-
-@dataclass(frozen=True)
-class _Likelihood:
-    """Log-probabilities under the model itself: `logits` less their `total` (log-sum-exp)."""
-
-    logits: Logits
-    total: np.float64
-    top: tuple[tuple[int, float], ...]
-
-    def of(self, token: int) -> np.float64:
-        return np.float64(self.logits[token]) - self.total
-
-
-def _likelihood(logits: Logits, count: int) -> _Likelihood:
-    top = np.float64(np.max(logits))
-    total = top + np.log(np.sum(np.exp(logits.astype(np.float64) - top)))
-    best = np.argsort(-logits, kind="stable")[:count] if count else ()
-    return _Likelihood(
-        logits, total, tuple((int(id), float(np.float64(logits[id]) - total)) for id in best)
-    )
-
-
-def _penalised(
-    logits: Logits,
-    sampling: Sampling,
-    counts: Mapping[int, int] | None,
-    allowed: npt.NDArray[np.bool_] | None,
-) -> npt.NDArray[np.float64]:
-    """Return the logits that are compared: penalties taken off, forbidden tokens out."""
-    scores = logits.astype(np.float64)
-    if counts and (sampling.frequency_penalty or sampling.presence_penalty):
-        often, once = float(sampling.frequency_penalty), float(sampling.presence_penalty)
-        for token, count in counts.items():
-            scores[token] -= count * often + once
-    if allowed is not None:
-        scores[~allowed] = -np.inf
-        if not np.isfinite(np.max(scores)):
-            raise GenerationError("no token that may come here is possible")
-    return scores
-
-
-def _is_kept(scaled: npt.NDArray[np.float64], sampling: Sampling) -> npt.NDArray[np.bool_]:
-    """Return which tokens top-k and then top-p keep."""
-    limit = sampling.top_k if 0 < sampling.top_k < len(scaled) else len(scaled)
-    if limit == len(scaled) and sampling.top_p == 1:
-        return np.ones(len(scaled), dtype=np.bool_)
-    order = np.argsort(-scaled, kind="stable")[:limit]
-    if sampling.top_p < 1:
-        weights = np.exp(scaled[order])
-        before = np.cumsum(weights) - weights
-        # The first token is always kept; others while those before them do not reach top_p.
-        keep = before < float(sampling.top_p) * np.sum(weights)
-        keep[0] = True
-        order = order[keep]
-    kept = np.zeros(len(scaled), dtype=np.bool_)
-    kept[order] = True
-    return kept
 
 
 def _require(condition: bool, name: str, rule: str) -> None:

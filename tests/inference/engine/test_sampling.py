@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from inference.engine.sampling import MAX_SEED, Sampling, gumbel
-from inference.engine.sampling import choose as make_choice
+from inference.engine.choosing import choose as make_choice
+from inference.engine.choosing import gumbel
+from inference.engine.sampling import MAX_SEED, Sampling
 from inference.errors import GenerationError, RequestError
 
 FINITE = st.floats(-50, 50, width=32)
@@ -149,3 +150,87 @@ def test_settings_are_stated_as_texts_and_integers() -> None:
         "topK": 5,
         "maxTokens": 1,
     }
+
+
+def reference(logits: np.ndarray, how: Sampling, position: int) -> tuple[int, float]:
+    """The definition, with noise for every token."""
+    scaled = (logits.astype(np.float64) - float(logits.max())) / float(how.temperature)
+    order = np.argsort(-scaled, kind="stable")[: how.top_k or None]
+    weights = np.exp(scaled[order])
+    before = np.cumsum(weights) - weights
+    if how.top_p < 1:
+        kept = before < float(how.top_p) * weights.sum()
+        kept[0] = True
+        order = order[kept]
+    scores = np.full(len(scaled), -np.inf)
+    scores[order] = (scaled + gumbel(how.seed, position, len(scaled), choice=how.choice))[order]
+    token = int(np.argmax(scores))
+    rest = np.delete(scores, token)
+    return token, float(scores[token] - rest.max()) * float(how.temperature)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 3000),
+    st.integers(0, MAX_SEED),
+    st.integers(0, 2**20),
+    st.sampled_from([0, 1, 2, 7, 50, 1000]),
+    st.sampled_from(["1", "0.99", "0.9", "0.5", "0.01"]),
+    st.sampled_from(["0.01", "0.3", "1", "2"]),
+    st.integers(0, 7),
+)
+def test_what_is_drawn_is_what_noise_for_every_token_gives(
+    draw: int, size: int, seed: int, position: int, top_k: int, top_p: str, heat: str, choice: int
+) -> None:
+    logits = np.random.default_rng(draw).normal(0, 4, size).astype(np.float32)
+    logits[::3] = np.round(logits[::3])  # ties
+    how = sampling(
+        temperature=Decimal(heat),
+        seed=seed,
+        top_k=top_k,
+        top_p=Decimal(top_p),
+        choice=choice,
+    )
+    made = make_choice(logits, how, position)
+    token, margin = reference(logits, how, position)
+    assert made.token == token
+    assert made.margin == pytest.approx(margin, rel=1e-9, abs=1e-9)
+
+
+@given(arrays.arrays(np.float32, 40, elements=FINITE), st.integers(0, 5))
+def test_log_probabilities_are_the_models_own(logits: np.ndarray, count: int) -> None:
+    how = sampling(
+        temperature=Decimal(2), top_k=3, frequency_penalty=Decimal(2), top_logprobs=count
+    )
+    made = make_choice(logits, how, 4)
+    exact = logits.astype(np.float64) - np.logaddexp.reduce(logits.astype(np.float64))
+    assert made.logprob == pytest.approx(exact[made.token], abs=1e-5)
+    expected = np.argsort(-logits, kind="stable")[:count].tolist()
+    assert [id for id, _ in made.top] == expected
+    assert [value for _, value in made.top] == pytest.approx(exact[expected], abs=1e-5)
+
+
+def test_penalties_fall_on_tokens_of_the_answer() -> None:
+    logits = np.array([3.0, 2.9, 2.0], dtype=np.float32)
+    often = sampling(frequency_penalty=Decimal("0.04"))
+    once = sampling(presence_penalty=Decimal("0.2"))
+    assert make_choice(logits, often, 0, {0: 2}).token == 0
+    assert make_choice(logits, often, 0, {0: 3}).token == 1
+    assert make_choice(logits, once, 0, {0: 1}).token == 1
+    assert make_choice(logits, once, 0, {0: 1, 1: 1}).token == 0
+
+
+def test_only_allowed_tokens_come_and_none_is_an_error() -> None:
+    logits = np.array([3.0, 2.0, 1.0], dtype=np.float32)
+    hot = sampling(temperature=Decimal(2), top_k=2)
+    allowed = np.array([False, False, True])
+    assert {make_choice(logits, hot, at, None, allowed).token for at in range(50)} == {2}
+    with pytest.raises(GenerationError, match="no token that may come"):
+        make_choice(logits, hot, 0, None, np.zeros(3, dtype=np.bool_))
+
+
+def test_choices_of_one_request_are_drawn_with_noise_of_their_own() -> None:
+    logits = np.zeros(1000, dtype=np.float32)
+    hot = {"temperature": Decimal(1), "seed": 3}
+    drawn = {make_choice(logits, sampling(**hot, choice=n), 5).token for n in range(8)}
+    assert len(drawn) > 4
