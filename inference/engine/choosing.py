@@ -119,5 +119,8 @@ def _drawn(scores: npt.NDArray[np.float64], sampling: Sampling, position: int) -
 def _likeliest(logits: Logits, count: int) -> list[int]:
     if not count:
         return []
-    found: list[int] = np.argsort(-logits, kind="stable")[:count].tolist()
+    count = min(count, len(logits))
+    edge = np.partition(logits, len(logits) - count)[len(logits) - count]
+    high = np.nonzero(logits >= edge)[0]
+    found: list[int] = high[np.argsort(-logits[high], kind="stable")][:count].tolist()
     return found

@@ -30,19 +30,30 @@ class _Cache:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Where the spans of a pass lie.
+class _Group:
+    """Spans that attention looks at in one go: several of one token each, or one of many.
 
-    `blocks` and `slots` (tokens) say where each new token's keys go. `tables` are each span's own
-    blocks, `bounds` its rows, `starts` its first position.
+    Span i has the rows `rows[i]` (spans, tokens) and reads the blocks `tables[i]`; `mask`, of shape
+    (spans, 1, tokens, seen), says which of the tokens read it may look at.
+    """
+
+    rows: torch.Tensor
+    tables: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Where the keys of a pass's new tokens go, block and slot, and who looks at what.
+
+    The blocks `fresh` are written for the first time.
     """
 
     cache: _Cache
+    fresh: torch.Tensor
     blocks: torch.Tensor
     slots: torch.Tensor
-    tables: list[torch.Tensor]
-    bounds: list[tuple[int, int]]
-    starts: list[int]
+    groups: list[_Group]
 
 
 class ModuleForward:
@@ -102,29 +113,42 @@ class ModuleForward:
         return [NextLogits(next(logits)) if span.is_last else None for span in spans]
 
     def _reading(self, spans: Many[Span]) -> _Reading:
-        blocks, slots, bounds, row = [], [], [], 0
+        blocks, slots, row = [], [], 0
+        short, groups = [], []
         for span in spans:
             for position in range(span.start, span.start + span.count):
                 blocks.append(span.sequence.blocks[position // BLOCK])
                 slots.append(position % BLOCK)
-            bounds.append((row, row + span.count))
+            if span.count == 1:
+                short.append((span, row))
+            else:
+                groups.append(self._group([(span, row)]))
             row += span.count
-        return _Reading(
-            cache=self._cache,
-            blocks=self._numbers(blocks),
-            slots=self._numbers(slots),
-            tables=[self._numbers(_read_by(span)) for span in spans],
-            bounds=bounds,
-            starts=[span.start for span in spans],
+        if short:
+            groups.append(self._group(short))
+        fresh = [block for block, slot in zip(blocks, slots, strict=True) if slot == 0]
+        return _Reading(self._cache, *map(self._numbers, (fresh, blocks, slots)), groups=groups)
+
+    def _group(self, members: list[tuple[Span, int]]) -> _Group:
+        """Return spans of the same length, with the rows they begin at, as one group."""
+        count = members[0][0].count
+        starts = self._numbers([span.start for span, _ in members])
+        width = max((span.start + count - 1) // BLOCK + 1 for span, _ in members)
+        # A shorter one reads its first block again, and the mask takes that out: what others have
+        # must not be read at all, since NaN gets through a mask.
+        tables = [
+            (span.sequence.blocks + span.sequence.blocks[:1] * width)[:width] for span, _ in members
+        ]
+        steps = torch.arange(count, device=self._device)
+        seen = torch.arange(width * BLOCK, device=self._device)
+        return _Group(
+            rows=self._numbers([row for _, row in members])[:, None] + steps,
+            tables=self._numbers(tables),
+            mask=(seen <= (starts[:, None] + steps)[:, :, None])[:, None],
         )
 
     def _numbers(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
-
-
-def _read_by(span: Span) -> list[int]:
-    """Return the blocks a span attends to."""
-    return span.sequence.blocks[: (span.start + span.count - 1) // BLOCK + 1]
 
 
 def _attention(
@@ -141,32 +165,27 @@ def _attention(
     """Attend as transformers' attention interface asks: (1, heads, tokens, width) each."""
     layer: int = module.layer_idx  # type: ignore[assignment]  # every attention of theirs has it
     keys, values = reading.cache.keys[layer], reading.cache.values[layer]
+    # What an earlier sequence left, NaN for example, would get through the mask too.
+    keys[reading.fresh], values[reading.fresh] = 0, 0
     keys[reading.blocks, :, reading.slots] = key[0].transpose(0, 1)
     values[reading.blocks, :, reading.slots] = value[0].transpose(0, 1)
     out = torch.empty_like(query[0])
-    for (first, last), table, start in zip(
-        reading.bounds, reading.tables, reading.starts, strict=True
-    ):
-        seen = start + last - first
-        mask = None
-        if last - first > 1:
-            columns = torch.arange(seen, device=query.device)
-            mask = columns <= columns[start:, None]
-        out[:, first:last] = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, first:last],
-            _gathered(keys, table, seen),
-            _gathered(values, table, seen),
-            attn_mask=mask,
+    for group in reading.groups:
+        found = torch.nn.functional.scaled_dot_product_attention(
+            query[0][:, group.rows].transpose(0, 1),
+            _gathered(keys, group.tables),
+            _gathered(values, group.tables),
+            attn_mask=group.mask,
             scale=scaling,
             enable_gqa=keys.shape[1] != query.shape[1],
-        )[0]
+        )
+        out[:, group.rows] = found.transpose(0, 1)
     return out.transpose(0, 1)[None], None
 
 
-def _gathered(states: torch.Tensor, table: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the first `count` tokens of a sequence: (1, heads, count, width)."""
-    found = states[table].transpose(0, 1).flatten(1, 2)
-    return found[None, :, :count]
+def _gathered(states: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """Return the tokens of spans' blocks: (spans, heads, tokens, width)."""
+    return states[tables].transpose(1, 2).flatten(2, 3)
 
 
 AttentionInterface.register(ATTENTION, _attention)
