@@ -25,13 +25,24 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """What an engine does now and did so far. Cache in bytes."""
+    """What an engine does now and did so far. Cache in bytes.
+
+    `cached_tokens` are the `input_tokens` that were taken from the prefix cache; `batch_tokens` is
+    what all `steps` computed together, so that batch_tokens / steps is the mean batch. What an
+    engine does not count is 0.
+    """
 
     waiting: int
     running: int
     finished: int
     output_tokens: int
     cache_bytes: int
+    failed: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    steps: int = 0
+    batch_tokens: int = 0
+    cache_capacity: int = 0
 
 
 def facts_of(*, dtype: str, device: str, threads: int) -> EngineFacts:
