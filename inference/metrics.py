@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from inference.call_facts import CallFacts
@@ -19,7 +20,7 @@ from inference.call_facts import CallFacts
 _FIRST: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _NEXT: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
 _CALL: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OPEN: Final = "application/openmetrics-text"
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,14 @@ class Metrics:
             self._charged.labels(label(facts.model), payment.asset).inc(payment.charged)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics and their content type, in the format an Accept header asks for."""
-        try:
-            encode, kind = choose_encoder(accept)
-            # The type repeats what the header said: only what a header may hold goes back.
-            if kind.isascii() and kind.isprintable():
-                return encode(self._registry), kind
-        except ValueError:
-            pass  # a version or an escaping that nobody knows
-        return generate_latest(self._registry), _PLAIN
+        """Return all metrics and their content type: OpenMetrics if an Accept header names it.
+
+        The library's own choice answers with whatever version a header asks for.
+        """
+        if _OPEN in (part.partition(";")[0].strip() for part in accept.split(",")):
+            text = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, registry=self._registry)
