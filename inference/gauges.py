@@ -36,7 +36,7 @@ _SO_FAR: Final = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gauges(Collector):
     """Reads a node when its metrics are asked for. `health` is what /healthz answers."""
 

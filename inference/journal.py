@@ -31,10 +31,13 @@ class Journal:
     can be moved away at any time. `dropped` counts lines lost to a full queue or a failing disk.
     """
 
-    def __init__(self, where: str) -> None:
-        """Open the log. Raises `ConfigError` for a file that cannot be written."""
+    def __init__(self, where: str, *, limit: int = _MAX_WAITING) -> None:
+        """Open the log; at most `limit` lines wait for the disk.
+
+        Raises `ConfigError` for a file that cannot be written.
+        """
         self._where: Final = where
-        self._queue: Final[Queue[CallFacts | None]] = Queue(_MAX_WAITING)
+        self._queue: Final[Queue[CallFacts | None]] = Queue(limit)
         self.dropped = 0
         try:
             self._write(b"")
@@ -78,8 +81,9 @@ class Journal:
             sys.stderr.write(data.decode())
             sys.stderr.flush()
             return
-        # Lines tell how much is sold to whom may read them: the operator alone.
-        file = os.open(self._where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # For the operator's eyes alone; a pipe that nobody reads is an error, not a wait for ever.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        file = os.open(self._where, flags, 0o600)
         try:
             while data:
                 data = data[os.write(file, data) :]
