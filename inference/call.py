@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError
@@ -20,6 +21,11 @@ class Call:
     model: str
     task: str
     prepare: Callable[[CatalogEntry], Awaitable[Work]]
+
+    @property
+    def path(self) -> str:
+        """The path of its route."""
+        return urlsplit(self.url).path
 
 
 @dataclass(frozen=True)

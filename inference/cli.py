@@ -76,6 +76,27 @@ def serve(
         run(settings, socket, terminal, url, empty=empty)
 
 
+@app.command(epilog=examples("weightproof top", "weightproof top --once --json"))
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=60)] = 2.0,
+    url: NodeUrl = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a running node: tokens a second, batch, cache, waiting times, income; q ends.
+
+    Rates and times are those of the last minute, with --once those of one second; where nothing
+    happened meanwhile, times are those so far. Reads /metrics, which a node tells to its own
+    machine only unless node.metrics_public is set. --json prints one object.
+    """
+    with session(as_json, config) as (terminal, settings):
+        from inference.config import node_url
+        from inference.top import top as show
+
+        show(url or node_url(settings), terminal, once=once, every_s=every)
+
+
 @app.command(
     epilog=examples(
         'weightproof chat "What is the capital of France?"',

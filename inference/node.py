@@ -17,6 +17,8 @@ from typing import Final
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
 from inference.errors import NodeError
+from inference.gauges import Gauges
+from inference.observer import Observer
 from inference.office import Office
 from inference.operator import OperatorGuard, operator_domain
 from inference.paid_call import Till
@@ -39,8 +41,9 @@ _REFUSED: Final = 3
 class Node:
     """An opened node: what it sells, and everything a paid call needs."""
 
-    def __init__(self, office: Office, stock: Stock, lock: ServingLock) -> None:
+    def __init__(self, office: Office, stock: Stock, lock: ServingLock, observer: Observer) -> None:
         self._lock: Final = lock
+        self.observer: Final = observer
         self.stock: Final = stock
         self.office: Final = office
         self.config: Final = office.config
@@ -72,8 +75,11 @@ class Node:
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
+            observer=observer,
             ready=self.watcher.ready,
         )
+        if observer.metrics is not None:
+            observer.metrics.add(Gauges(self.catalog, self.database, self.health))
         self.operator: Final = OperatorGuard(
             operator_domain(contracts.chain_id, self.signer.address),
             self.config.operator or self.signer.address,
@@ -94,9 +100,11 @@ class Node:
                 "no model is named",
                 hint="add a [[models]] section, or serve --empty and load models while it runs",
             )
-        office = Office.open(config)
-        stock = None
+        # A call log that cannot be written is told before models take minutes to load.
+        observer = Observer.open(config)
+        office, stock = None, None
         try:
+            office = Office.open(config)
             lock = ServingLock(config.database_url)
             stock = Stock(office)
             for model in config.models:
@@ -105,9 +113,11 @@ class Node:
         except BaseException:
             if stock is not None:
                 stock.close()
-            office.close()
+            if office is not None:
+                office.close()
+            observer.close()
             raise
-        return cls(office, stock, lock)
+        return cls(office, stock, lock, observer)
 
     def load(self, model: ModelConfig) -> Placed:
         """Load or swap a model while the node serves; the log tells of one that is refused.
@@ -170,6 +180,7 @@ class Node:
         self.stock.close()
         self.office.close()
         self._lock.close()
+        self.observer.close()
 
     async def _settle_for_ever(self) -> None:
         while True:

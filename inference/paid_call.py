@@ -23,7 +23,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection
 
@@ -32,6 +31,7 @@ from inference.call import Answer, Call, Stream
 from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
 from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
+from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
 from inference.payments.mover import SettlementPendingError
 from inference.payments.offers import Offers
@@ -55,6 +55,7 @@ class Till:
     database: Database
     log: AuditLog
     statements: Statements
+    observer: Observer
     ready: Callable[[], None]
 
 
@@ -63,6 +64,7 @@ class _Sale:
     """A call that holds a reservation, on a model that its lease holds."""
 
     call: Call
+    seen: Observation
     lease: Lease
     work: Work
     quote: int
@@ -81,17 +83,20 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     Raises `NodeError` for what is refused before a payment is touched: unknown or stopped model,
     a wrong body, a header that cannot be read, a chain that does not answer.
     """
-    lease = till.catalog.lease(call.model, task=call.task)  # 1
-    answer = None
-    try:
-        answer = await _run(call, lease, till)
-        return answer
-    finally:
-        if not isinstance(answer, Stream):  # a stream ends its lease itself
-            lease.end()
+    with till.observer.begin(call) as seen:
+        lease = till.catalog.lease(call.model, task=call.task)  # 1
+        seen.found(lease.entry)
+        answer = None
+        try:
+            answer = await _run(call, seen, lease, till)
+            seen.answered(answer)
+            return answer
+        finally:
+            if not isinstance(answer, Stream):  # a stream ends its lease itself
+                lease.end()
 
 
-async def _run(call: Call, lease: Lease, till: Till) -> Answer | Stream:
+async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answer | Stream:
     entry = lease.entry
     till.ready()
     work = await call.prepare(entry)
@@ -116,7 +121,8 @@ async def _run(call: Call, lease: Lease, till: Till) -> Answer | Stream:
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", _paid_headers(header), error)
-    return await _finish(_Sale(call, lease, work, amount, secured), till)
+    seen.paid(work)
+    return await _finish(_Sale(call, seen, lease, work, amount, secured), till)
 
 
 def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
@@ -180,6 +186,7 @@ async def _give_back(sale: _Sale, till: Till) -> str:
 
 
 async def _failed(sale: _Sale, till: Till, failure: NodeError) -> Answer:
+    sale.seen.failed(failure)
     header = await _give_back(sale, till)
     return Answer(failure.status, b"", _paid_headers(header), failure)
 
@@ -209,19 +216,21 @@ async def _events(
     response, status = SaltedHash(sale.salts.response), "partial"
     try:
         yield b""
-        yield _heard(response, first)
+        yield _heard(sale, response, first)
         async for piece in pieces:  # 6
             till.catalog.check_sound(sale.entry)
-            yield _heard(response, piece)
+            yield _heard(sale, response, piece)
         status = "ok"
     except NodeError as failure:
         status = "failed"
-        yield _heard(response, sale.work.failing(failure))
+        sale.seen.failed(failure)
+        yield _heard(sale, response, sale.work.failing(failure))
     finally:
         # Also when the reader left: what was delivered is charged, whoever stops waiting.
         await pieces.aclose()
         booking = asyncio.ensure_future(_book_stream(sale, till, status, response))  # 7, 8
         booking.add_done_callback(lambda _: sale.lease.end())
+        booking.add_done_callback(lambda _: sale.seen.end())
         statement = await asyncio.shield(booking)
     yield sale.work.closing(statement.receipt.bundle())  # 9
 
@@ -235,8 +244,9 @@ async def _book_stream(sale: _Sale, till: Till, status: str, response: SaltedHas
         return (await _record(sale, till, "failed", response, 0))[0]
 
 
-def _heard(response: SaltedHash, piece: bytes) -> bytes:
+def _heard(sale: _Sale, response: SaltedHash, piece: bytes) -> bytes:
     response.add(piece)
+    sale.seen.piece()
     return piece
 
 
@@ -265,7 +275,7 @@ async def _record(
         charged=charged,
         served_at=int(time.time()),
         url=sale.call.url,
-        path=urlsplit(sale.call.url).path,
+        path=sale.call.path,
         request=sale.call.body,
         response_hash=response.digest(),
         salts=sale.salts,
@@ -285,6 +295,14 @@ async def _record(
             till.catalog.mark_paid(sale.entry)
         return statement, till.cashier.response(booked, statement.extensions)
 
+    statement, header = await _written(commit, till)
+    sale.seen.recorded(statement)
+    return statement, header
+
+
+async def _written(
+    commit: Callable[[Connection], tuple[Statement, str]], till: Till
+) -> tuple[Statement, str]:
     for pause in _RETRY_S:
         try:
             return await till.database.write(commit)

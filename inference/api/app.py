@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
-from inference.api import admin, attest, chat, classify, models, proofs
+from inference.api import admin, attest, chat, classify, metrics, models, proofs
 from inference.api.body import read_body
 from inference.api.problems import handle, problem
 from inference.api.schemas import ChatRequest, ClassifyRequest, parse
@@ -42,6 +42,7 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(proofs.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
+    app.include_router(metrics.router(node))
     return app
 
 

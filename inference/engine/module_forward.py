@@ -127,7 +127,13 @@ class ModuleForward:
         if short:
             groups.append(self._group(short))
         fresh = [block for block, slot in zip(blocks, slots, strict=True) if slot == 0]
-        return _Reading(self._cache, *map(self._numbers, (fresh, blocks, slots)), groups=groups)
+        return _Reading(
+            self._cache,
+            fresh=self._numbers(fresh),
+            blocks=self._numbers(blocks),
+            slots=self._numbers(slots),
+            groups=groups,
+        )
 
     def _group(self, members: list[tuple[Span, int]]) -> _Group:
         """Return spans of the same length, with the rows they begin at, as one group."""

@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from inference import schema
 from inference.errors import NodeError
@@ -36,6 +46,10 @@ _ACCOUNT_COLUMNS: Final = (
     "mirrored_at",
 )
 
+_COUNTS: Final = (
+    select(func.count()).select_from(_CHANNELS),
+    select(func.count()).select_from(_OPEN),
+)
 _ALL_ACCOUNTS: Final = select(_CHANNELS).order_by(_CHANNELS.c.channel_id)
 _FIND_ACCOUNT: Final = select(_CHANNELS).where(_CHANNELS.c.channel_id == _THIS).with_for_update()
 _ADD_ACCOUNT: Final = insert(_CHANNELS)
@@ -67,6 +81,12 @@ def account(tx: Connection, channel_id: str) -> Account | None:
 def accounts(tx: Connection) -> Iterator[Account]:
     """Yield every channel's account."""
     yield from map(_account, tx.execute(_ALL_ACCOUNTS))
+
+
+def counts(tx: Connection) -> tuple[int, int]:
+    """Return how many channels there are, and how many calls are in flight on them."""
+    channels, in_flight = (tx.execute(query).scalar_one() for query in _COUNTS)
+    return channels, in_flight
 
 
 def opened(tx: Connection, channel_id: str) -> tuple[Open, ...]:

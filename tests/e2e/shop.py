@@ -24,6 +24,7 @@ from inference.config import load
 from inference.demo.node_process import NodeProcess
 from inference.demo.purchases import payer
 from inference.node import Node
+from inference.observer import Observer
 from inference.office import Office
 from inference.operator_client import OperatorClient
 from inference.serving_lock import ServingLock
@@ -171,7 +172,8 @@ def opened(
             office = Office.open(load(path))
             gate = Gate(office.workspace.blocks)
             office = replace(office, workspace=replace(office.workspace, blocks=gate))
-            node = Node(office, Stock(office), ServingLock(office.config.database_url))
+            lock = ServingLock(office.config.database_url)
+            node = Node(office, Stock(office), lock, Observer.open(office.config))
             app = create_app(node)
             if add is not None:
                 add(app, node)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.config import NodeConfig, load, node_url
+from inference.config import NodeConfig, ObserverConfig, load, node_url
 from inference.payments.pricing import Price
 from registry.devnet_file import add_model
 from registry.errors import ConfigError
@@ -61,6 +61,16 @@ def read(tmp_path: Path) -> Read:
         ('asset = {address = "0x12"}', "node.asset.address: '0x12' is not an address"),
         ("asset = {symbol = 1}", "unknown setting node.asset.symbol"),
         ("asset = 1", "node.asset must be a table"),
+        ("metrics = 1", "node.metrics must be true or false"),
+        ("metrics_public = 1", "node.metrics_public must be true or false"),
+        ("call_log = 1", "node.call_log must be text in quotes"),
+        ('trace_endpoint = "localhost:4318"', "node.trace_endpoint must be an http://"),
+        ('trace_endpoint = "http://"', "node.trace_endpoint must be an http://"),
+        ('trace_endpoint = "http://x:99999"', "node.trace_endpoint must be an http://"),
+        ('trace_endpoint = "http://[::1"', "node.trace_endpoint must be an http://"),
+        ('trace_endpoint = "http://x y"', "node.trace_endpoint must be an http://"),
+        ('trace_endpoint = "http://me:word@x"', "node.trace_endpoint must be an address without"),
+        ('trace_endpoint = "http://x/?key=1"', "node.trace_endpoint must be an address without"),
         ('origin = "my node"', "node.origin: 'my node' is not an origin"),
         ('origin = ""', "node.origin"),
     ],
@@ -139,6 +149,18 @@ def test_without_a_section_of_its_own_the_node_has_its_defaults(tmp_path: Path) 
     config = load(path)
     assert (config.host, config.port, config.receiver, config.models) == ("127.0.0.1", 8402, "", ())
     assert (config.memory_budget_bytes, config.unload_when_full, config.operator) == (0, False, "")
+    assert config.observer == ObserverConfig(True, False, "", "")
+
+
+def test_what_watches_the_node_is_found_from_the_settings(read: Read, tmp_path: Path) -> None:
+    lines = 'metrics = false\nmetrics_public = true\ncall_log = "logs/calls.jsonl"\n'
+    config = read(lines + 'trace_endpoint = "http://127.0.0.1:4318/"')
+    assert config.observer == ObserverConfig(
+        False, True, "http://127.0.0.1:4318/v1/traces", str(tmp_path / "logs/calls.jsonl")
+    )
+    config = read('call_log = "-"\ntrace_endpoint = "https://traces.test/otlp/v1/traces"')
+    assert config.observer.call_log == "-"
+    assert config.observer.trace_endpoint == "https://traces.test/otlp/v1/traces"
 
 
 def test_the_environment_goes_before_the_file(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
