@@ -206,6 +206,8 @@ class TextEngine:
     def close(self) -> None:
         """End the thread within one step; calls under way end with `UnavailableError`."""
         self._worker.close()
+        # A turn that had not begun when the thread ended is none any more: who comes must not wait.
+        self._turning = False
         self._forward.close()
         self._fail_all(UnavailableError("this model's engine was stopped"))
 

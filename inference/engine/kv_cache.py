@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,9 +73,13 @@ class Blocks:
         if name not in self._known and block not in self._names:
             self._known[name], self._names[block] = block, name
 
-    def give_back(self, blocks: Iterable[int]) -> None:
-        """Take back a sequence's blocks. Named ones are kept until their room is needed."""
-        for block in blocks:
+    def give_back(self, blocks: Sequence[int]) -> None:
+        """Take back a sequence's blocks, given in their order.
+
+        Named ones are kept until their room is needed, the last one's first: without those before
+        it a block could not be found again.
+        """
+        for block in reversed(blocks):
             self._users[block] -= 1
             if self._users[block]:
                 continue

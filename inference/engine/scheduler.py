@@ -171,15 +171,28 @@ class Scheduler:
 
     def _cut(self, prompts: list[Sequence], budget: int) -> Iterable[Span]:
         """Divide what room is left between prompts; what one does not need goes to the next."""
-        left = sorted(prompts, key=lambda s: len(s.tokens) - s.computed)
+        left = sorted(prompts, key=self._turn)
         while left and budget > 0:
             sequence, rest = left[0], len(left[0].tokens) - left[0].computed
             count = min(rest, -(-budget // len(left)))
-            if sequence.request.exact and not self._invariant:
+            if self._is_whole(sequence):
                 count = min(rest, EXACT_TOKENS)
             yield Span(sequence, sequence.computed, count)
             budget -= count
             del left[0]
+
+    def _turn(self, sequence: Sequence) -> tuple[bool, float]:
+        """Return the order in which prompts are cut.
+
+        Those that can be cut anywhere leave some room for the others. Of these, some get nothing in
+        a step, so who came first is first: shorter ones that come later would hold it up for ever.
+        """
+        if self._is_whole(sequence):
+            return True, sequence.since
+        return False, len(sequence.tokens) - sequence.computed
+
+    def _is_whole(self, sequence: Sequence) -> bool:
+        return sequence.request.exact and not self._invariant
 
     def _remove(self, sequence: Sequence) -> None:
         queue = self._waiting[sequence.request.payer]
