@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Sequence as Many
 from threading import Lock
@@ -15,9 +16,9 @@ from threading import Lock
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.facts import EngineFacts, EngineStats, facts_of
 from inference.engine.model_runner import ModelRunner
-from inference.engine.sampling import Logits, choose
+from inference.engine.sampling import Choice, Logits, choose
 from inference.engine.scheduler import Scheduler
-from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence
+from inference.engine.sequence import Constraint, Delta, GenerationRequest, Outlet, Sequence
 from inference.engine.worker import Worker
 from inference.errors import (
     GenerationError,
@@ -50,6 +51,7 @@ class TextEngine:
         self._scheduler = Scheduler(queue_limit=queue_limit)
         self._worker = Worker(f"engine-{loaded.name}", threads=loaded.threads)
         self._sequences: dict[str, Sequence] = {}
+        self._constraints: dict[str, Constraint] = {}
         self._turning = False
         self._lock = Lock()
         self._finished = 0
@@ -194,11 +196,22 @@ class TextEngine:
                 sequence.fail(result)
             else:
                 try:
-                    choice = choose(result, sequence.request.sampling, sequence.position)
+                    choice = self._choose(result, sequence)
                 except GenerationError as error:
                     sequence.fail(error)
                 else:
                     sequence.append(choice, self._loaded.end_ids)
+
+    def _choose(self, logits: Logits, sequence: Sequence) -> Choice:
+        constraint = self._constraints.get(sequence.id)
+        if constraint is None and sequence.request.constraint is not None:
+            constraint = self._constraints[sequence.id] = sequence.request.constraint()
+        allowed = None if constraint is None else constraint.allowed()
+        counts = Counter(sequence.output_ids)
+        choice = choose(logits, sequence.request.sampling, sequence.position, counts, allowed)
+        if constraint is not None:
+            constraint.accept(choice.token)
+        return choice
 
     def _deliver(self, batch: list[Sequence]) -> None:
         for sequence in batch:
@@ -212,6 +225,7 @@ class TextEngine:
         for sequence in batch:
             if sequence.finished:
                 sequence.cache = None
+                self._constraints.pop(sequence.id, None)
                 self._finished += 1
                 self._output_tokens += len(sequence.output_ids)
 
