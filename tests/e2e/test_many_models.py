@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from inference.api.app import _paid
 from inference.api.chat import ChatWork
-from inference.api.schemas import ChatRequest
+from inference.api.chat_body import ChatRequest
 from inference.catalog import Catalog, CatalogEntry
 from inference.client import CHAT as CHAT_ROUTE
 from inference.errors import RequestError, UnavailableError
