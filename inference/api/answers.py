@@ -43,7 +43,8 @@ class Answers:
         """
         ids: list[str] = []
         try:
-            ids += [self._engine.submit(request) for request in self._requests]
+            for request in self._requests:
+                ids.append(self._engine.submit(request))
             streams = {number: _singly(self._engine.stream(id)) for number, id in enumerate(ids)}
             while streams:
                 for number in sorted(streams):

@@ -79,9 +79,14 @@ class CompletionLogprobs:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
     def _advance(self, token: int) -> int:
-        before = self._offset
-        self._offset += len(self._decoder.decode(self._texts.bytes(token)))
-        return before
+        data, before = self._texts.bytes(token), self._offset
+        self._offset += len(self._decoder.decode(data))
+        try:
+            # Bytes before it that make no character are told of with it, as one that stands for
+            # them.
+            return self._offset - len(data.decode())
+        except UnicodeDecodeError:
+            return before
 
 
 def joined(pieces: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class HermesReader:
         self._names = names
         self._held = ""
         self._space = ""
+        self._after_call = False
 
     def push(self, text: str) -> Said:
         """Take the next piece; what may begin a call is held back."""
@@ -111,20 +112,22 @@ class HermesReader:
                 continue
             said += self._release(at)
             calls.append(call)
+            self._after_call = True
             self._space, self._held = "", self._held[end - at + len(_CLOSING) :]
         said += self._release(len(self._held) - _overlap(self._held, _OPENING))
         return Said(said, tuple(calls))
 
     def finish(self) -> Said:
         """Return what was held back, at the answer's end."""
-        text = self._release(len(self._held)) + self._space
-        self._space = ""
-        return Said(text)
+        text = self._release(len(self._held))
+        space, self._space = self._space, ""
+        return Said(text if self._after_call else text + space)
 
     def _release(self, size: int) -> str:
         """Give out the first `size` held characters, but for white space at their end."""
         text, self._held = self._space + self._held[:size], self._held[size:]
         kept = text.rstrip()
+        self._after_call = self._after_call and not kept
         self._space = text[len(kept) :]
         return kept
 
