@@ -48,7 +48,7 @@ def test_a_model_whose_template_shows_no_tools_is_offered_none(without_tools: Ca
         {"$ref": "#"},
         {"$ref": "https://example.org/schema.json"},
         {"type": "string", "pattern": "("},
-        {"allOf": [{"anyOf": [{"properties": {f"{i}{j}": {}}} for j in range(6)]} for i in range(8)]},
+        {"allOf": [{"anyOf": [{"required": [f"{i}{j}"]} for j in range(6)]} for i in range(8)]},
         {"enum": ["x" * 20 + str(n) for n in range(4000)]},
         {"type": "object", "required": ["a"], "properties": {"a": False}},
         {"type": "object", "unevaluatedProperties": False},
