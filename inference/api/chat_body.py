@@ -113,6 +113,11 @@ class ChatRequest(SampledBody):
         """Return the most tokens one answer may have."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS
 
+    @property
+    def limit_field(self) -> str:
+        """Return the name of the field that sets the limit."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
     def listed(self) -> int | None:
         """Return how many of the likeliest tokens are told of; None without log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None

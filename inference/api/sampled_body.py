@@ -90,6 +90,11 @@ class SampledBody(StrictBody):
         """Return the most tokens one answer may have."""
         raise NotImplementedError
 
+    @property
+    def limit_field(self) -> str:
+        """Return the name of the field that sets the limit."""
+        return "max_tokens"
+
     def listed(self) -> int | None:
         """Return how many of the likeliest tokens are told of; None without log-probabilities."""
         raise NotImplementedError

@@ -37,13 +37,12 @@ class TextWork:
     ) -> None:
         """Take a plan. Raises `RequestError` for one that cannot fit the model."""
         for prompt in plan.prompts:
-            self._check_length(engine, len(prompt), ask.limit())
+            self._check_length(engine, len(prompt), ask)
         self._entry = entry
         self._ask = ask
         self._plan = plan
         self._engine = engine
-        self._answers = Answers(engine, ())
-        self._started = False
+        self._answers = Answers(engine, plan.requests(""))
         self._id = self.prefix + secrets.token_hex(12)
         self._created = int(time.time())
         self._texts = None if ask.listed() is None else TokenTexts(entry.loaded)
@@ -72,12 +71,11 @@ class TextWork:
     @property
     def finish(self) -> str:
         """Return why the answers ended; `cancelled` until the model itself ended them all."""
-        return self._answers.finish if self._started else "cancelled"
+        return self._answers.finish
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answers, or their chunks as they are made."""
         self._answers = Answers(self._engine, self._plan.requests(self.payer))
-        self._started = True
         told = self._answers.told()
         try:
             if self.streams:
@@ -128,10 +126,11 @@ class TextWork:
             "total_tokens": used.input_tokens + used.output_tokens,
         }
 
-    def _check_length(self, engine: TextEngine, tokens: int, limit: int) -> None:
+    def _check_length(self, engine: TextEngine, tokens: int, ask: SampledBody) -> None:
         try:
-            engine.check_length(tokens, limit)
+            engine.check_length(tokens, ask.limit())
         except RequestError as error:
-            # The engine speaks of messages, whatever the prompt was made of.
-            field = self.field if error.param == "messages" else error.param
-            raise RequestError(error.message, param=field, hint=error.hint) from error
+            # The engine does not know by which names a request calls its parts.
+            names = {"messages": self.field, "max_tokens": ask.limit_field}
+            field = names.get(error.param, error.param)
+            raise RequestError(f"{field}: {error.message}", param=field, hint=error.hint) from error

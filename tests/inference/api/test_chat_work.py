@@ -74,6 +74,7 @@ def test_parameters_that_no_call_can_be_held_to_are_refused(entry: CatalogEntry)
         ({"text": "x" * 1_100_000}, "messages"),
         ({"text": "\ud800"}, "messages"),
         ({"max_tokens": 5000}, "max_tokens"),
+        ({"max_tokens": None, "max_completion_tokens": 5000}, "max_completion_tokens"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_by_its_field(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.api.tool_calls import HERMES, LLAMA, Call, Reader, format_of, reader_of
 from registry.text.chat_template import ChatTemplate
 from tests.inference import tiny_models
+from tests.registry.text.test_template_tools import LLAMA as LLAMA_TEMPLATE
+from tests.registry.text.test_template_tools import QWEN as QWEN_TEMPLATE
 
 NAMES = {"look", "add"}
 GOOD = '<tool_call>\n{"name": "look", "arguments": {"at": "é"}}\n</tool_call>'
@@ -81,6 +85,27 @@ def test_an_answer_of_calls_alone_is_found(begin: str, size: int) -> None:
     assert calls[0].arguments == '{"a": 1}'
 
 
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            ["<tool_call>", "</tool_call>", GOOD, "{", " ", "\n", "a", "<", "<tool_", "}"]
+        ),
+        max_size=8,
+    ),
+    cuts=st.lists(st.integers(0, 200), max_size=12),
+)
+def test_how_a_text_is_cut_into_pieces_changes_nothing(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    whole_text, whole_calls = read(reader_of(HERMES, NAMES), text, len(text) + 1)
+    reader, begin, said = reader_of(HERMES, NAMES), 0, []
+    for end in [*sorted(cut for cut in cuts if cut < len(text)), len(text)]:
+        said.append(reader.push(text[begin:end]))
+        begin = end
+    said.append(reader.finish())
+    assert "".join(s.text for s in said) == whole_text
+    assert [c.arguments for s in said for c in s.calls] == [c.arguments for c in whole_calls]
+
+
 def test_text_before_a_call_is_not_held_back() -> None:
     reader = reader_of(HERMES, NAMES)
     assert reader.push("I look <tool").text == "I look"
@@ -93,6 +118,8 @@ def test_text_before_a_call_is_not_held_back() -> None:
     [
         (tiny_models.TEMPLATE, None),
         (tiny_models.TOOL_TEMPLATE, HERMES),
+        (QWEN_TEMPLATE, HERMES),
+        (LLAMA_TEMPLATE, LLAMA),
         ('{{ tools | tojson }}{"name": …, "parameters": …}', LLAMA),
         ("{{ tools | tojson }}", None),
         ("{{ tools | tojson }}<tool_call><function=f> arguments", None),
