@@ -42,10 +42,12 @@ class Answers:
         Raises what the engine raises for any of the requests; the others are given up then.
         """
         ids: list[str] = []
+        streams: dict[int, AsyncGenerator[Delta, None]] = {}
         try:
             for request in self._requests:
                 ids.append(self._engine.submit(request))
-            streams = {number: _singly(self._engine.stream(id)) for number, id in enumerate(ids)}
+            for number, id in enumerate(ids):
+                streams[number] = _singly(self._engine.stream(id))
             while streams:
                 for number in sorted(streams):
                     delta = await anext(streams[number], None)
@@ -58,6 +60,8 @@ class Answers:
         finally:
             for id in ids:
                 self._engine.cancel(id)
+            for stream in streams.values():
+                await stream.aclose()
 
 
 async def _singly(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:

@@ -6,9 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -202,6 +203,24 @@ def test_a_stream_tells_roles_texts_reasons_usage_and_its_receipt(market: Market
 def test_json_of_a_schema_parses(market: Market) -> None:
     answer, _ = chat(market, response_format=FORMAT, max_tokens=32, temperature=2)
     assert isinstance(json.loads(answer.choices[0].message.content or "")["ok"], bool)
+
+
+class Verdict(pydantic.BaseModel):
+    good: bool
+    kind: Literal["book", "film"]
+
+
+def test_the_client_s_own_models_come_back_filled(market: Market) -> None:
+    async def question(api: openai.AsyncOpenAI) -> Any:
+        tool = openai.pydantic_function_tool(Verdict)
+        body = {**HOW, "messages": HELLO, "max_tokens": 96}
+        answer = await api.chat.completions.parse(**body, response_format=Verdict)
+        called = await api.chat.completions.parse(**body, tools=[tool], tool_choice="required")
+        return answer.choices[0].message, called.choices[0].message
+
+    answer, called = asked(market, question)
+    assert isinstance(answer.parsed, Verdict)
+    assert isinstance(called.tool_calls[0].function.parsed_arguments, Verdict)
 
 
 def test_a_tool_is_called_and_its_result_goes_back(market: Market) -> None:
