@@ -19,6 +19,7 @@ from inference.engine.engine import TextEngine
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
+from inference.work import Generates, Work
 from registry.chain.block import Block
 from registry.verify import VerifiedModel
 
@@ -28,7 +29,8 @@ class CatalogEntry:
     """One model on sale. `engine` computes with the very tensors `loaded` holds.
 
     `folder` is where its files were read from, None for the block store; `memory` is what it takes
-    in bytes. Two entries are never equal: the same model loaded twice is two things in memory.
+    in bytes. `exact_price` is that of answers that depend on their request alone, None where it is
+    `price`. Two entries are never equal: the same model loaded twice is two things in memory.
     """
 
     name: str
@@ -38,6 +40,7 @@ class CatalogEntry:
     price: Price
     folder: Path | None = None
     memory: int = 0
+    exact_price: Price | None = None
 
     @property
     def model_id(self) -> str:
@@ -48,6 +51,12 @@ class CatalogEntry:
     def task(self) -> str:
         """Return `chat` or `classify`, from the manifest."""
         return self.verified.manifest.task
+
+    def price_for(self, work: Work) -> Price:
+        """Return the price of a piece of work."""
+        if isinstance(work, Generates) and work.exact:
+            return self.exact_price or self.price
+        return self.price
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 
 CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
 CLASSIFY: Final = "/v1/classify"
 # Seconds; a slow model on a slow processor may think for minutes.
 _TIMEOUT_S: Final = 600.0
@@ -66,11 +67,9 @@ class PaidAnswer:
 
     @property
     def text(self) -> str:
-        """The text of a chat answer, streamed or not."""
-        if isinstance(self.body, list):
-            parts = [c["choices"][0]["delta"].get("content", "") for c in self.body if c["choices"]]
-            return "".join(parts)
-        return str(self.body["choices"][0]["message"]["content"])
+        """The text of the first answer, streamed or not."""
+        chunks = self.body if isinstance(self.body, list) else [self.body]
+        return "".join(map(_first_text, chunks))
 
 
 @dataclass(frozen=True)
@@ -152,8 +151,8 @@ class Payer:
                 if "error" in chunk:
                     raise UnavailableError(f"the node failed midway: {chunk['error']['message']}")
                 chunks.append(chunk)
-                if chunk["choices"]:
-                    on_text(chunk["choices"][0]["delta"].get("content", ""))
+                if text := _first_text(chunk):
+                    on_text(text)
         settlement = decode_header(response.headers.get(PAYMENT_RESPONSE, ""))
         return PaidAnswer(sent, chunks, self._check(bundle, sent, received), settlement)
 
@@ -240,6 +239,15 @@ def _chunk(piece: bytes) -> dict[str, Any] | None:
     if not isinstance(chunk, dict):
         raise UnavailableError("the node's stream is not JSON events")
     return chunk
+
+
+def _first_text(body: Mapping[str, Any]) -> str:
+    """Return the text of the first answer in a body or chunk of either text route."""
+    for choice in body["choices"]:
+        if choice["index"] == 0:
+            said = choice.get("message") or choice.get("delta") or choice
+            return said.get("content") or said.get("text") or ""
+    return ""
 
 
 def _check_status(status: int, body: bytes) -> None:

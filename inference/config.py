@@ -38,12 +38,16 @@ class AssetConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model to serve: the name clients use, its ModelId, where its files lie, its price."""
+    """One model to serve: the name clients use, its ModelId, where its files lie, its price.
+
+    `exact_price` is that of `determinism: "exact"`; without one `price` holds for it too.
+    """
 
     name: str
     model_id: bytes
     folder: Path | None
     price: Price
+    exact_price: Price | None = None
 
 
 @dataclass(frozen=True)
@@ -199,20 +203,28 @@ def _models(root: Section, folder: Path) -> tuple[ModelConfig, ...]:
 
 def _model(section: Section, folder: Path) -> ModelConfig:
     price = section.section("price")
+    exact = price.section("exact") if "exact" in price else None
     files = section.text("folder", "")
     model = ModelConfig(
         name=section.text("name"),
         model_id=_digest("models.id", section.text("id")),
         folder=folder / files if files else None,
-        price=Price(
-            per_call=price.integer("per_call", 0),
-            input_per_million=price.integer("input_per_million", 0),
-            output_per_million=price.integer("output_per_million", 0),
-        ),
+        price=_price(price),
+        exact_price=_price(exact) if exact else None,
     )
+    if exact is not None:
+        exact.finish()
     price.finish()
     section.finish()
     return model
+
+
+def _price(section: Section) -> Price:
+    return Price(
+        per_call=section.integer("per_call", 0),
+        input_per_million=section.integer("input_per_million", 0),
+        output_per_million=section.integer("output_per_million", 0),
+    )
 
 
 def _origin(text: str) -> str:

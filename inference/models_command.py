@@ -91,6 +91,10 @@ def load_model(
         raise ConfigError(
             f"no price for {order.name!r:.80}", hint="give --per-call, or a model of the settings"
         )
+    # A price that is given stands for all; the settings' own may have a tier for exact answers.
+    exact = (
+        None if order.prices() or own is None or not own.exact_price else asdict(own.exact_price)
+    )
     model_id = _model_id(order, own, config)
     folder = order.folder
     if own is not None and own.folder is not None and own.model_id == model_id:
@@ -99,7 +103,9 @@ def load_model(
 
     def load() -> None:
         try:
-            job.set_result(client.load(order.name, model_id, prices, folder=folder))
+            job.set_result(
+                client.load(order.name, model_id, prices, folder=folder, exact_price=exact)
+            )
         except BaseException as error:  # carried to the other thread, as concurrent.futures does
             job.set_exception(error)
 

@@ -51,17 +51,26 @@ class OperatorClient:
         return self._order("list", "GET", PATH)
 
     def load(
-        self, name: str, model_id: bytes, price: Mapping[str, int], *, folder: str = ""
+        self,
+        name: str,
+        model_id: bytes,
+        price: Mapping[str, int],
+        *,
+        folder: str = "",
+        exact_price: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """Load a model, or swap it for the one of that name; return when it is on sale.
 
-        `folder` is an absolute path on the node's machine, empty for the block store. Raises
+        `folder` is an absolute path on the node's machine, empty for the block store;
+        `exact_price` is that of exact answers, `price` where it is None. Raises
         `ModelRefusedError` for a model that is refused, `ConfigError` for a wrong request or key,
         `UnavailableError` for a node that does not answer or cannot load now.
         """
         body: dict[str, object] = {"name": name, "id": "0x" + model_id.hex(), "price": dict(price)}
         if folder:
             body["folder"] = folder
+        if exact_price:
+            body["exact_price"] = dict(exact_price)
         return self._order("load", "POST", PATH, json.dumps(body).encode(), timeout=None)
 
     def unload(self, name: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from inference.payments.secured import DepositedError, Secured
 from inference.payments.x402 import decode_payment
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.statements import Outcome, Statement, Statements
-from inference.work import Work
+from inference.work import Generates, Work
 
 # Seconds between tries to write down a call that was served while the database was busy.
 _RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
@@ -101,7 +101,8 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     till.ready()
     work = await call.prepare(entry)
     till.statements.check(entry, work)
-    amount = quote(entry.price, work.input_tokens, work.max_output_tokens)  # 2
+    price = entry.price_for(work)
+    amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
         return demand(offers)
@@ -110,7 +111,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         secured = await till.cashier.reserve(  # 4, 5
             payment,
             offers,
-            least=least(entry.price, work.input_tokens),
+            least=least(price, work.input_tokens),
             stream=work.streams,
         )
     except PaymentRefusedError as refusal:
@@ -121,6 +122,8 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", _paid_headers(header), error)
+    if isinstance(work, Generates):
+        work.payer = secured.reservation.payer
     seen.paid(work)
     return await _finish(_Sale(call, seen, lease, work, amount, secured), till)
 
@@ -254,7 +257,7 @@ def _charge(sale: _Sale) -> int:
     """Return what the call costs: `exact` pays its quote, a channel what was used."""
     if sale.secured.scheme == "exact":
         return sale.quote
-    return charge(sale.entry.price, sale.work.usage)
+    return charge(sale.entry.price_for(sale.work), sale.work.usage)
 
 
 async def _record(

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from contextlib import aclosing
+from dataclasses import dataclass
 
-from inference.api.chat import sampling_of
-from inference.api.schemas import ChatRequest, parse
+from inference.api.answers import Answers
+from inference.api.plan import TextPlan, plan_of
 from inference.audit.replay import Prepared
 from inference.engine.engine import TextEngine
-from inference.engine.sampling import Sampling
-from inference.engine.sequence import GenerationRequest
 from inference.errors import ModelUnknownError
-from inference.loader import load
+from inference.loader import LoadedModel, load
 from inference.receipt_format import Receipt, RuntimeFacts
 from inference.work import sampling_facts
 from registry.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class _Served:
+    """A model that was loaded here, and its engine."""
+
+    loaded: LoadedModel
+    engine: TextEngine
+
+
 class ModelReplayer:
-    """A `Replayer` for chat models; verifies and loads each model a receipt names, once.
+    """A `Replayer` for models that make text; verifies and loads each a receipt names, once.
 
     `threads` is the receipt's own, where this machine has that many: sums of floats depend on how
     they are split.
@@ -29,58 +36,52 @@ class ModelReplayer:
     def __init__(self, workspace: Workspace, progress: Callable[[str], None]) -> None:
         self._workspace = workspace
         self._progress = progress
-        self._engines: dict[bytes, TextEngine] = {}
-        # Stop strings are the caller's text: requests name them, receipts do not.
-        self._stops: dict[str, tuple[str, ...]] = {}
+        self._models: dict[bytes, _Served] = {}
+        # Stop strings, penalties and grammars are in the request, not in the receipt.
+        self._plans: dict[str, TextPlan] = {}
 
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         """Return what computes here."""
-        facts = self._engine(receipt).facts
+        facts = self._served(receipt).engine.facts
         return RuntimeFacts(facts.engine, facts.version, facts.dtype, facts.device, facts.threads)
 
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
-        """Read the request as an honest node does."""
-        ask = parse(ChatRequest, request)
-        engine = self._engine(receipt)
-        sampling = sampling_of(ask, seed=receipt.sampling.seed)
-        self._stops[receipt.id] = sampling.stop
-        prompt = engine.encode_chat([message.plain() for message in ask.messages])
-        return Prepared(prompt, sampling_facts(sampling))
+        """Read the request as an honest node does that got it at the receipt's path."""
+        loaded = self._served(receipt).loaded
+        plan = plan_of(receipt.request.path, request, loaded, seed=receipt.sampling.seed)
+        self._plans[receipt.id] = plan
+        return Prepared(plan.input_ids, sampling_facts(plan.total))
 
     def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Sequence[int]:
-        """Return the tokens this model gives."""
-        return asyncio.run(self._generate(receipt, prepared, limit))
+        """Return the tokens this model gives to a call that was prepared, at most `limit`.
+
+        Of several answers these are the ones that are told of first.
+        """
+        return asyncio.run(self._generate(receipt, limit))
 
     def close(self) -> None:
         """Stop the engines."""
-        for engine in self._engines.values():
-            engine.close()
+        for served in self._models.values():
+            served.engine.close()
 
-    async def _generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> list[int]:
-        facts = prepared.sampling
-        sampling = Sampling(
-            max_tokens=limit,
-            temperature=Decimal(facts.temperature),
-            top_p=Decimal(facts.top_p),
-            top_k=facts.top_k,
-            seed=facts.seed,
-            stop=self._stops.get(receipt.id, ()),
-        )
-        engine = self._engine(receipt)
-        request = engine.submit(GenerationRequest(tuple(prepared.prompt_ids), sampling))
-        found: list[int] = []
-        async for delta in engine.stream(request):
-            found.extend(delta.token_ids)
-        return found
+    async def _generate(self, receipt: Receipt, limit: int) -> tuple[int, ...]:
+        answers = Answers(self._served(receipt).engine, self._plans[receipt.id].requests(""))
+        if limit == 0:
+            return ()
+        async with aclosing(answers.told()) as told:
+            async for _ in told:
+                if answers.output_tokens >= limit:
+                    break
+        return answers.output_ids
 
-    def _engine(self, receipt: Receipt) -> TextEngine:
+    def _served(self, receipt: Receipt) -> _Served:
         model_id = receipt.model.model_id
-        if model_id not in self._engines:
+        if model_id not in self._models:
             self._progress(f"verifying {receipt.model.name}")
             verified = self._workspace.verify(model_id)
             self._progress(f"loading {receipt.model.name}")
             loaded = load(verified, device="cpu", threads=receipt.runtime.threads)
             if loaded.task != "chat":
                 raise ModelUnknownError(f"{receipt.model.name} does not chat: nothing to replay")
-            self._engines[model_id] = TextEngine(loaded)
-        return self._engines[model_id]
+            self._models[model_id] = _Served(loaded, TextEngine(loaded))
+        return self._models[model_id]

@@ -98,7 +98,7 @@ class Statements:
                 input=work.input_tokens,
                 output=len(work.output_ids),
             ),
-            payment=_payment(entry.price, booked, digest),
+            payment=_payment(entry.price_for(work), booked, digest),
             request=RequestFacts(outcome.path, salted_hash(outcome.salts.request, outcome.request)),
             response=ResponseFacts(work.finish, outcome.response_hash),
         )

@@ -226,7 +226,16 @@ class Stock:
             progress=progress(f"loading {model.name}", tensors_bytes(verified.tensors)),
         )
         engine = self._engine(loaded)
-        return CatalogEntry(model.name, verified, loaded, engine, model.price, model.folder, needed)
+        return CatalogEntry(
+            model.name,
+            verified,
+            loaded,
+            engine,
+            model.price,
+            model.folder,
+            needed,
+            model.exact_price,
+        )
 
     def _engine(self, loaded: LoadedModel) -> TextEngine | Classifier:
         kind = TextEngine if loaded.task == "chat" else Classifier
@@ -298,4 +307,6 @@ def _forget(error: BaseException | None) -> None:
 
 
 def _config_of(entry: CatalogEntry) -> ModelConfig:
-    return ModelConfig(entry.name, entry.verified.model_id, entry.folder, entry.price)
+    return ModelConfig(
+        entry.name, entry.verified.model_id, entry.folder, entry.price, entry.exact_price
+    )

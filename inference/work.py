@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from inference.engine.sampling import Sampling
 from inference.errors import NodeError
@@ -47,6 +47,17 @@ class Work(Protocol):
 
     def closing(self, bundle: Mapping[str, object]) -> bytes:
         """Return the last piece of a stream, which carries the receipt."""
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """What work that makes tokens has beside: `exact` may have a price of its own.
+
+    `payer` is whom the engine counts it for; set when the call is paid, before `perform`.
+    """
+
+    exact: bool
+    payer: str
 
 
 def sampling_facts(sampling: Sampling) -> SamplingFacts:

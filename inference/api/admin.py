@@ -57,6 +57,7 @@ class LoadRequest(BaseModel):
     id: Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
     folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     price: PriceBody
+    exact_price: PriceBody | None = None
 
     def model(self) -> ModelConfig:
         """Return it as the settings would have it. Raises `RequestError`."""
@@ -67,11 +68,16 @@ class LoadRequest(BaseModel):
                 "whose working folder is not yours",
                 param="folder",
             )
-        try:
-            price = Price(**self.price.model_dump())
-        except ConfigError as error:
-            raise RequestError(error.message, param="price", hint=error.hint) from error
-        return ModelConfig(self.name, bytes.fromhex(self.id[2:]), folder, price)
+        exact = _price(self.exact_price, "exact_price") if self.exact_price else None
+        price = _price(self.price, "price")
+        return ModelConfig(self.name, bytes.fromhex(self.id[2:]), folder, price, exact)
+
+
+def _price(body: PriceBody, field: str) -> Price:
+    try:
+        return Price(**body.model_dump())
+    except ConfigError as error:
+        raise RequestError(error.message, param=field, hint=error.hint) from error
 
 
 def router(node: Node) -> APIRouter:
@@ -165,6 +171,7 @@ def _row(node: Node, entry: CatalogEntry) -> dict[str, object]:
         "paid_at": int(standing.paid_at),
         "loaded_at": int(standing.loaded_at),
         "price": asdict(price),
+        "exact_price": asdict(entry.exact_price or price),
     }
 
 

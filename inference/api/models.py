@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from fastapi import APIRouter, Response
 
@@ -58,11 +59,8 @@ def describe(node: Node, entry: CatalogEntry) -> dict[str, object]:
             "device": loaded.device,
             "dtype": loaded.dtype,
             "engine": entry.engine.facts.to_json(),
-            "price": {
-                "per_call": entry.price.per_call,
-                "input_per_million": entry.price.input_per_million,
-                "output_per_million": entry.price.output_per_million,
-            },
+            "price": asdict(entry.price),
+            "exact_price": asdict(entry.exact_price or entry.price),
             "node": node.signer.address,
         },
     }

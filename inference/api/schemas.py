@@ -1,95 +1,41 @@
 """Request bodies, strict: an unknown or unsupported field is a 400 that names it.
 
-Shapes are OpenAI's (Chat Completions API reference); `input` of `/v1/classify` is vLLM's.
+`input` of `/v1/classify` is vLLM's; the bodies of text are in files of their own.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from inference.errors import RequestError
 
-# Defaults and limits of OpenAI's reference.
-DEFAULT_MAX_TOKENS = 256
-MAX_STOP_STRINGS = 4
-MAX_MESSAGES = 1024
 MAX_INPUTS = 256
+# Of what a refusal repeats of a body.
+_MAX_FIELD: Final = 200
+_MAX_MESSAGE: Final = 500
 
-# A receipt states the number digit for digit; no model tells finer settings apart.
-_DECIMAL: dict[str, Any] = {"strict": False, "decimal_places": 20}
-
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-_Stop = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class StrictBody(BaseModel):
+    """An object of a body: every field known, every value of its own type."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class TextPart(_Strict):
-    """One piece of a message's content; only text is sold here."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(_Strict):
-    """One turn of the conversation."""
-
-    role: Literal["system", "user", "assistant", "developer"]
-    content: str | list[TextPart]
-
-    def plain(self) -> dict[str, str]:
-        """Return role and text as the chat template takes them."""
-        text = (
-            self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
-        )
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
-
-
-class StreamOptions(_Strict):
-    """What a stream carries beside the tokens."""
-
-    include_usage: bool = False
-
-
-class ChatRequest(_Strict):
-    """Body of `POST /v1/chat/completions`."""
-
-    model: _Name
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[Decimal, Field(ge=0, le=2, **_DECIMAL)] | None = None
-    top_p: Annotated[Decimal, Field(gt=0, le=1, **_DECIMAL)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOP_STRINGS)] | None = None
-    n: Literal[1] = 1
-    user: _Name | None = None
-
-    def limit(self) -> int:
-        """Return the most tokens the answer may have."""
-        return self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS
-
-    def stops(self) -> tuple[str, ...]:
-        """Return the stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-class ClassifyRequest(_Strict):
+class ClassifyRequest(StrictBody):
     """Body of `POST /v1/classify`."""
 
-    model: _Name
+    model: Name
     input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
-    user: _Name | None = None
+    user: Name | None = None
 
     def texts(self) -> list[str]:
         """Return the inputs as a list."""
@@ -97,29 +43,65 @@ class ClassifyRequest(_Strict):
 
 
 def parse(kind: type[_Body], body: bytes) -> _Body:
-    """Read a JSON body as `kind`. Raises `RequestError` that names the first field at fault."""
+    """Read a JSON body as `kind`. Raises `RequestError` that names the first field at fault.
+
+    Fractions are `Decimal`s, digit for digit as they were sent; NaN and infinity too, so that the
+    field that holds one is named.
+    """
     try:
         value = json.loads(
-            body, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object
+            body, parse_float=Decimal, parse_constant=Decimal, object_pairs_hook=_object
         )
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
+        raise RequestError(f"the body is not JSON: {error!s:.200}") from error
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        message = "is not supported here" if unknown else first["msg"]
-        raise RequestError(f"{field or 'body'}: {message}", param=field) from error
+        raise _refusal(error, value) from error
 
 
-def _refuse(text: str) -> NoReturn:
-    raise RequestError(f"{text} is not a JSON number")
+def _refusal(error: ValidationError, body: object) -> RequestError:
+    """Return the refusal of the first field at fault.
+
+    Of a field that may have several shapes each is found at fault; the one whose type the value
+    has, says most.
+    """
+    found = error.errors(include_url=False, include_context=False)
+    first = next(
+        (each for each in found if each["loc"][:1] == found[0]["loc"][:1] and not _of_type(each)),
+        found[0],
+    )
+    field = ".".join(_path(first["loc"], body, missing=first["type"] == "missing"))
+    unknown = first["type"] == "extra_forbidden"
+    message = "is not supported here" if unknown else first["msg"]
+    return RequestError(f"{field or 'body'}: {message}"[:_MAX_MESSAGE], param=field[:_MAX_FIELD])
+
+
+def _of_type(error: ErrorDetails) -> bool:
+    if error["type"] == "literal_error":
+        return not isinstance(error["input"], str)
+    return error["type"].endswith("_type")
+
+
+def _path(loc: tuple[int | str, ...], value: Any, *, missing: bool) -> Iterator[str]:
+    """Yield the keys and places in the body: `loc` names the shapes that were tried as well."""
+    for number, part in enumerate(loc):
+        if isinstance(value, list) if isinstance(part, int) else part in _keys(value):
+            value = value[part]
+        elif not (missing and number == len(loc) - 1):
+            continue
+        yield str(part)
+
+
+def _keys(value: object) -> Collection[str]:
+    return value.keys() if isinstance(value, dict) else ()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise RequestError("the body names a field twice")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            field = name[:_MAX_FIELD]
+            raise RequestError(f"{field}: the body names this field twice", param=field)
+        result[name] = value
     return result

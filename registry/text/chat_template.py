@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from jinja2 import meta
 from jinja2.exceptions import TemplateError
 
 from registry.errors import FileRefusedError, TemplateRefusedError
@@ -29,29 +30,44 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self._sandbox = TemplateSandbox()
         self._sandbox.globals["raise_exception"] = _raise_exception
+        self.source: Final = source
         try:
             self._template = self._sandbox.compile_metered(source)
+            named = meta.find_undeclared_variables(self._sandbox.parse(source))
+            self.takes_tools: Final = "tools" in named
             self._render(_PROBE)
         except Exception as error:  # a template's code can raise anything
             raise FileRefusedError(path, f"is refused: {_shown(error)}") from error
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """Return the prompt for an answer to `messages`, each with `role` and `content`.
+
+        An assistant's message may have `tool_calls`, whose arguments are objects, and a tool's has
+        a `tool_call_id`. `tools` are what the model may call, as OpenAI's API writes them; a
+        template for which `takes_tools` is false does not show them.
 
         Raises `TemplateRefusedError` when the template refuses them or they take too much.
         """
         try:
-            return self._render(messages)
+            return self._render(messages, tools)
         except Exception as error:  # a template's code can raise anything
             raise TemplateRefusedError(
                 f"the model's chat template refuses these messages: {_shown(error)}"
             ) from error
 
-    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         variables: dict[str, Any] = {
             **self._special_tokens,
             "messages": [dict(message) for message in messages],
-            "tools": None,
+            "tools": [dict(tool) for tool in tools] if tools else None,
             "documents": None,
             "add_generation_prompt": True,
         }

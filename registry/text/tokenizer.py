@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -61,6 +62,25 @@ class Tokenizer:
     def knows(self, id: int) -> bool:
         """Return whether an id is one of a token."""
         return id <= _MAX_ID and self._tokenizer.id_to_token(id) is not None
+
+    def vocabulary(self) -> dict[str, int]:
+        """Return all tokens as the file writes them, with their ids; added ones included."""
+        return dict(self._tokenizer.get_vocab(with_added_tokens=True))
+
+    def special_ids(self) -> frozenset[int]:
+        """Return the ids of the tokens that `decode` leaves out."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(id for id, token in added.items() if token.special)
+
+    def decoder_steps(self) -> tuple[str, ...]:
+        """Return the kinds of the steps that make a text of tokens, in their order."""
+        decoder = self._tokenizer.decoder
+        if decoder is None:
+            return ()
+        # The library shows a step's kind nowhere else.
+        step = json.loads(decoder.__getstate__())
+        steps = step["decoders"] if step["type"] == "Sequence" else [step]
+        return tuple(str(each["type"]) for each in steps)
 
     def encode(self, text: str, *, add_special: bool) -> tuple[int, ...]:
         """Return the token ids of `text`; `add_special` adds what the model wants around it.

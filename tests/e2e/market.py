@@ -25,7 +25,9 @@ from tests.inference import tiny_models
 CHAT = "tiny-llama"
 CLASSIFIER = "tiny-bert"
 CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
 CLASSIFY_PATH = "/v1/classify"
+EXACT_PRICE = {"per_call": 200, "input_per_million": 3_000_000, "output_per_million": 6_000_000}
 PRICE = {"per_call": 100, "input_per_million": 1_000_000, "output_per_million": 2_000_000}
 _YEAR_S = 365 * 24 * 3600
 
@@ -54,8 +56,13 @@ class Market:
 
 
 @contextmanager
-def opened(folder: Path, settings: str = "") -> Iterator[Market]:
-    """Open a market in `folder`; `settings` are lines for the node's section."""
+def opened(
+    folder: Path, settings: str = "", template: str = tiny_models.TEMPLATE
+) -> Iterator[Market]:
+    """Open a market in `folder`; `settings` are lines for the node's section.
+
+    `template` is the chat model's.
+    """
     with Devnet.start() as devnet:
         path, _ = prepare_devnet(Chain(devnet.rpc_url), folder, devnet.rpc_url)
         text = path.read_text().replace("port = 8402\n", f"port = 8402\n{settings}\n")
@@ -63,7 +70,10 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
         workspace = Workspace.open(registry_config(path, read_file(path)))
         models = {
             CHAT: _register(
-                workspace, tiny_models.llama(folder / "llama", context=2048), CHAT, "chat"
+                workspace,
+                tiny_models.llama(folder / "llama", context=2048, template=template),
+                CHAT,
+                "chat",
             ),
             CLASSIFIER: _register(
                 workspace, tiny_models.bert_classifier(folder / "bert"), CLASSIFIER, "classify"
@@ -71,6 +81,9 @@ def opened(folder: Path, settings: str = "") -> Iterator[Market]:
         }
         for name, model_id in models.items():
             add_model(path, name, model_id, PRICE)
+            if name == CHAT:
+                tier = "\n".join(f"{part} = {amount}" for part, amount in EXACT_PRICE.items())
+                path.write_text(f"{path.read_text()}[models.price.exact]\n{tier}\n")
         with NodeProcess.start(path, log=folder / "node.log") as node:
             yield Market(devnet, path, workspace, node, models)
 

@@ -20,17 +20,18 @@ from fastapi import FastAPI
 
 from inference.api.app import _paid
 from inference.api.chat import ChatWork
-from inference.api.schemas import ChatRequest
+from inference.api.chat_body import ChatRequest
 from inference.catalog import Catalog, CatalogEntry
 from inference.client import CHAT as CHAT_ROUTE
 from inference.errors import RequestError, UnavailableError
 from inference.node import Node
 from inference.operator import Command, ModelRefusedError, OperatorRefusedError
 from inference.operator_client import OperatorClient
+from inference.receipt_format import PriceFacts
 from registry.chain.dev_usd import balance
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
-from tests.e2e.market import CLASSIFY_PATH, PRICE, ask
+from tests.e2e.market import CLASSIFY_PATH, EXACT_PRICE, PRICE, ask
 from tests.e2e.payments import exact
 from tests.e2e.shop import Shop, opened
 from tests.inference import tiny_models
@@ -221,6 +222,8 @@ def test_a_body_that_is_too_large_or_is_no_order_is_refused(shop: Shop, old: byt
             ({"price": {"per_call": -1}}, "price.per_call"),
             ({"price": {"per_call": 0}}, "a price of 0"),
             ({"price": {"per_cal": 1}}, "price.per_cal"),
+            ({"exact_price": {"per_call": 0}}, "a price of 0"),
+            ({"exact_price": 7}, "exact_price"),
             ({"folder": "models/old"}, "not an absolute path"),
             ({"folder": "/models/\0"}, "not an absolute path"),
             ({"path": "/x"}, "path"),
@@ -375,6 +378,17 @@ def test_a_call_under_way_at_a_swap_ends_on_the_model_it_began_with(
     assert int(receipt["payment"]["charged"]) > PRICE["per_call"]
     shop.node.stock.settle()
     assert [entry.verified.model_id for entry in shop.node.catalog.held()] == [new]
+
+
+def test_exact_answers_are_sold_at_the_price_that_the_operator_gave_them(
+    shop: Shop, old: bytes
+) -> None:
+    shop.place("one", old, exact_price=EXACT_PRICE)
+    paid = [shop.call(chat("one", **more)) for more in ({}, {"determinism": "exact"})]
+    prices = [answer.signed.receipt.payment.price for answer in paid]
+    assert prices == [PriceFacts(**PRICE), PriceFacts(**EXACT_PRICE)]
+    # Both were quoted at their own price, or their receipts would not hold.
+    assert paid[0].charged < paid[1].charged <= paid[1].signed.receipt.payment.quote
 
 
 def test_a_payer_quoted_before_a_swap_is_asked_again_at_the_new_price(

@@ -29,6 +29,8 @@ def model(shop: Shop) -> str:
     """A model that the settings name too, with its price."""
     model_id = shop.publish(tiny_models.llama(shop.config.parent / "small"))
     add_model(shop.config, "small", model_id, PRICE)
+    with shop.config.open("a") as settings:
+        settings.write("[models.price.exact]\nper_call = 9\n")
     return "0x" + model_id.hex()
 
 
@@ -103,6 +105,7 @@ def test_a_model_is_loaded_listed_swapped_and_unloaded(shop: Shop, model: str) -
     (row,) = listed(shop)["models"]
     assert row["state"] == "on sale"
     assert row["price"] == PRICE
+    assert row["exact_price"] == {"per_call": 9, "input_per_million": 0, "output_per_million": 0}
     assert (row["leases"], row["paid_at"]) == (0, 0)
     assert listed(shop)["used_bytes"] == row["memory_bytes"] == loaded["memory"]
     shown = models(shop, "list")
@@ -119,6 +122,7 @@ def test_a_model_is_loaded_listed_swapped_and_unloaded(shop: Shop, model: str) -
     assert swapped["replaced"] == model
     (row,) = listed(shop)["models"]
     assert row["price"] == {"per_call": 7, "input_per_million": 0, "output_per_million": 0}
+    assert row["exact_price"] == row["price"]
     assert models(shop, "unload", "small", "--json").json["leases"] == 0
     assert listed(shop)["models"] == []
 

@@ -46,7 +46,9 @@ class PagedForward:
     def holds(self, sequence: Sequence, count: int) -> bool:
         """Return whether the first `count` tokens of a sequence lie in its blocks."""
         left = _states(sequence.tokens[:count])
-        return all(self.slots[sequence.blocks[p // BLOCK]][p % BLOCK] == left[p] for p in range(count))
+        return all(
+            self.slots[sequence.blocks[p // BLOCK]][p % BLOCK] == left[p] for p in range(count)
+        )
 
     def _compute(self, span: Span) -> NextLogits | None:
         sequence = span.sequence

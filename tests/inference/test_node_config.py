@@ -95,6 +95,9 @@ def test_a_wrong_setting_of_the_node_is_refused_by_its_name(
         ("per_call = 100", "per_call = -1", "models[0].price.per_call must be an integer from 0"),
         ("per_call = 100\noutput_per_million = 5", "", "a price of 0 cannot be paid"),
         ("folder", "folders", "unknown setting models[0].folders"),
+        ("output_per_million = 5", "exact = 7", "models[0].price.exact must be a table"),
+        ("output_per_million = 5", "exact = {}", "a price of 0 cannot be paid"),
+        ("output_per_million = 5", "exact = {per_call = 1, a = 1}", "models[0].price.exact.a"),
         ("[[models]]", "[nodes]\n[[models]]", "unknown setting nodes"),
     ],
 )
@@ -104,6 +107,14 @@ def test_a_wrong_setting_of_a_model_is_refused_by_its_name(
     assert old in MODEL
     with pytest.raises(ConfigError, match=re.escape(message)):
         read(models=MODEL.replace(old, new, 1))
+
+
+def test_exact_answers_may_have_a_price_of_their_own(read: Read) -> None:
+    (plain,) = read().models
+    assert plain.exact_price is None
+    (tiered,) = read(models=f"{MODEL}[models.price.exact]\nper_call = 7\n").models
+    assert tiered.price == plain.price
+    assert tiered.exact_price == Price(per_call=7, input_per_million=0, output_per_million=0)
 
 
 def test_a_list_that_holds_no_tables_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,17 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# As Hermes and Qwen teach it, in few words.
+TOOL_TEMPLATE = (
+    "{% if tools %}<|system|>{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    'Answer <tool_call>{"name": …, "arguments": …}</tool_call>.<|end|>{% endif %}'
+    "{% for message in messages %}"
+    "<|{{ 'user' if message['role'] == 'tool' else message['role'] }}|>"
+    "{{ message['content'] }}{% for call in message['tool_calls'] or [] %}"
+    '<tool_call>{"name": "{{ call.function.name }}", '
+    '"arguments": {{ call.function.arguments | tojson }}}</tool_call>{% endfor %}<|end|>'
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
 # 256 bytes and the special tokens.
 VOCABULARY = 256 + len(SPECIAL)
@@ -38,6 +49,7 @@ def llama(
     tied: bool = False,
     context: int = CONTEXT,
     hidden: int = 32,
+    template: str = TEMPLATE,
 ) -> Path:
     return _chat_model(
         folder,
@@ -54,6 +66,7 @@ def llama(
                 **_TOKENS,
             )
         ).to(dtype),
+        template,
     )
 
 
@@ -127,9 +140,9 @@ def _bert_config(**more: object) -> BertConfig:
     )
 
 
-def _chat_model(folder: Path, model: PreTrainedModel) -> Path:
+def _chat_model(folder: Path, model: PreTrainedModel, template: str = TEMPLATE) -> Path:
     _save(folder, model, _tokenizer(wrapped=False))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "chat_template.jinja").write_text(template)
     return folder
 
 
