@@ -190,6 +190,7 @@ def test_a_step_that_breaks_leaves_nobody_waiting(by_modules: LoadedModel) -> No
 
 
 def test_closing_ends_calls_under_way_and_refuses_new_ones(loaded: LoadedModel) -> None:
+    before = set(threading.enumerate())
     engine = TextEngine(loaded)
 
     async def work() -> None:
@@ -204,7 +205,8 @@ def test_closing_ends_calls_under_way_and_refuses_new_ones(loaded: LoadedModel) 
 
     run(work())
     engine.close()
-    assert not any("engine-tiny" in thread.name for thread in threading.enumerate())
+    started = set(threading.enumerate()) - before
+    assert not any("engine-tiny" in thread.name for thread in started)
 
 
 # Work
