@@ -19,7 +19,7 @@ from inference.engine.engine import TextEngine
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
-from inference.work import Generates, Work
+from inference.work import Work, is_exact
 from registry.chain.block import Block
 from registry.verify import VerifiedModel
 
@@ -54,7 +54,7 @@ class CatalogEntry:
 
     def price_for(self, work: Work) -> Price:
         """Return the price of a piece of work."""
-        if isinstance(work, Generates) and work.exact:
+        if is_exact(work):
             return self.exact_price or self.price
         return self.price
 

@@ -63,13 +63,22 @@ class ModelFacts(Document):
 
 @dataclass(frozen=True)
 class RuntimeFacts(Document):
-    """What computed the answer; replay in the same runtime must give the same tokens."""
+    """What computed the answer.
+
+    The name of an engine ends in ` exact` where the tokens depended on the call alone: replay in
+    the same runtime must give the same ones. Otherwise rounding could tip a close choice.
+    """
 
     engine: Text
     version: Text
     dtype: Text
     device: Text
     threads: Count
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether the node states that nothing else had a part in the tokens."""
+        return self.engine.endswith(" exact")
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from inference.api.answers import Answers
 from inference.api.plan import TextPlan, plan_of
-from inference.audit.replay import Prepared
+from inference.audit.replay import Made, Prepared
 from inference.engine.engine import TextEngine
 from inference.errors import ModelUnknownError
 from inference.loader import LoadedModel, load
 from inference.receipt_format import Receipt, RuntimeFacts
+from inference.statements import runtime_of
 from inference.work import sampling_facts
 from registry.workspace import Workspace
 
@@ -42,17 +43,17 @@ class ModelReplayer:
 
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         """Return what computes here."""
-        facts = self._served(receipt).engine.facts
-        return RuntimeFacts(facts.engine, facts.version, facts.dtype, facts.device, facts.threads)
+        engine = self._served(receipt).engine
+        return runtime_of(engine.facts_for(exact=receipt.runtime.is_exact))
 
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
         """Read the request as an honest node does that got it at the receipt's path."""
         loaded = self._served(receipt).loaded
         plan = plan_of(receipt.request.path, request, loaded, seed=receipt.sampling.seed)
         self._plans[receipt.id] = plan
-        return Prepared(plan.input_ids, sampling_facts(plan.total))
+        return Prepared(plan.input_ids, sampling_facts(plan.total), plan.exact)
 
-    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Sequence[int]:
+    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Made:
         """Return the tokens this model gives to a call that was prepared, at most `limit`.
 
         Of several answers these are the ones that are told of first.
@@ -64,15 +65,15 @@ class ModelReplayer:
         for served in self._models.values():
             served.engine.close()
 
-    async def _generate(self, receipt: Receipt, limit: int) -> tuple[int, ...]:
+    async def _generate(self, receipt: Receipt, limit: int) -> Made:
         answers = Answers(self._served(receipt).engine, self._plans[receipt.id].requests(""))
         if limit == 0:
-            return ()
+            return Made((), ())
         async with aclosing(answers.told()) as told:
             async for _ in told:
                 if answers.output_tokens >= limit:
                     break
-        return answers.output_ids
+        return Made(answers.output_ids, answers.margins)
 
     def _served(self, receipt: Receipt) -> _Served:
         model_id = receipt.model.model_id

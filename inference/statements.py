@@ -11,6 +11,8 @@ from inference import offer_receipt
 from inference.audit.document import FormatError
 from inference.audit.log import NextPosition
 from inference.catalog import CatalogEntry
+from inference.engine.engine import TextEngine
+from inference.engine.facts import EngineFacts
 from inference.errors import RequestError
 from inference.offer_receipt import PaymentReceipt
 from inference.payments.pricing import Price
@@ -28,7 +30,7 @@ from inference.receipt_format import (
     TokenFacts,
 )
 from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
-from inference.work import Work, sampling_facts
+from inference.work import Work, is_exact, sampling_facts
 from registry.chain.block import Block
 from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer
@@ -75,7 +77,7 @@ class Statements:
         """Raise `RequestError` for what no receipt could state: asked before anything is paid."""
         try:
             model_facts(entry, entry.verified.block)
-            runtime_facts(entry)
+            runtime_facts(entry, work)
             _sampling(work)
         except FormatError as error:
             raise RequestError(f"no receipt can state this: {error.message}") from error
@@ -90,7 +92,7 @@ class Statements:
             status=outcome.status,
             served_at=outcome.served_at,
             model=model_facts(entry, outcome.block),
-            runtime=runtime_facts(entry),
+            runtime=runtime_facts(entry, work),
             sampling=_sampling(work),
             tokens=TokenFacts(
                 input_digest=token_digest(work.input_ids),
@@ -136,9 +138,16 @@ def model_facts(entry: CatalogEntry, block: Block) -> ModelFacts:
     )
 
 
-def runtime_facts(entry: CatalogEntry) -> RuntimeFacts:
-    """Return what computes with an entry."""
-    facts = entry.engine.facts
+def runtime_facts(entry: CatalogEntry, work: Work | None = None) -> RuntimeFacts:
+    """Return what computes with an entry, or what computed a piece of work."""
+    engine = entry.engine
+    if isinstance(engine, TextEngine):
+        return runtime_of(engine.facts_for(exact=is_exact(work)))
+    return runtime_of(engine.facts)
+
+
+def runtime_of(facts: EngineFacts) -> RuntimeFacts:
+    """Return an engine's facts as a receipt states them."""
     return RuntimeFacts(
         engine=facts.engine,
         version=facts.version,

@@ -60,6 +60,11 @@ class Generates(Protocol):
     payer: str
 
 
+def is_exact(work: Work | None) -> bool:
+    """Return whether work asks for tokens that depend on it alone."""
+    return bool(getattr(work, "exact", False))
+
+
 def sampling_facts(sampling: Sampling) -> SamplingFacts:
     """Return what a receipt states of it; stop strings are the caller's text and stay out."""
     return SamplingFacts(

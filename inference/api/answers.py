@@ -19,12 +19,18 @@ class Answers:
         self._engine = engine
         self._requests = tuple(requests)
         self._tokens: list[list[int]] = [[] for _ in self._requests]
+        self._margins: list[list[float]] = [[] for _ in self._requests]
         self._reasons: list[str] = [CANCELLED for _ in self._requests]
 
     @property
     def output_ids(self) -> tuple[int, ...]:
         """Return the tokens told of so far, answer after answer."""
         return tuple(token for tokens in self._tokens for token in tokens)
+
+    @property
+    def margins(self) -> tuple[float, ...]:
+        """Return by how much each token told of won, in logits, answer after answer."""
+        return tuple(margin for margins in self._margins for margin in margins)
 
     @property
     def output_tokens(self) -> int:
@@ -55,6 +61,7 @@ class Answers:
                         await streams.pop(number).aclose()
                     if delta is not None:
                         self._tokens[number].extend(delta.token_ids)
+                        self._margins[number].extend(choice.margin for choice in delta.choices)
                         self._reasons[number] = delta.finish_reason or CANCELLED
                         yield number, delta
         finally:

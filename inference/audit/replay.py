@@ -1,8 +1,9 @@
 """Replay: run a call again on the same verified weights and compare the tokens.
 
 A call is determined by its prompt's tokens, the sampling its receipt states and the weights; in
-the runtime the receipt names, the same tokens must come out. In another runtime rounding may tip
-a close choice, so there a difference proves nothing and is reported as undecided.
+the runtime the receipt names, if that is exact, the same tokens must come out. In another runtime,
+or where other calls were computed beside it, rounding may tip a close choice: there only the loss
+of a choice that was clear proves something, and any other difference is reported as undecided.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from inference.receipt_format import PARTIAL, Receipt, RuntimeFacts, SamplingFac
 from inference.receipts import SignedReceipt, salted_hash, token_digest
 
 CHECK: Final = 8
+# In logits: some ten times what rounding in bfloat16 moved them, where it was seen.
+CLEAR_MARGIN: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,22 @@ class Disclosure:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a request asks of a model: prompt tokens, and sampling with the receipt's seed."""
+    """What a request asks of a model: prompt tokens, and sampling with the receipt's seed.
+
+    `exact` says that it asked for tokens that depend on it alone.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingFacts
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """Tokens that came out, and by how many logits each won over the runner-up."""
+
+    ids: tuple[int, ...]
+    margins: tuple[float, ...]
 
 
 class Replayer(Protocol):
@@ -47,7 +62,7 @@ class Replayer(Protocol):
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
         """Read the request as the node should have; a seed it leaves open is the receipt's."""
 
-    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Sequence[int]:
+    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Made:
         """Return the tokens an honest node would have produced, at most `limit`."""
 
 
@@ -71,26 +86,41 @@ def replay(signed: SignedReceipt, disclosure: Disclosure, replayer: Replayer) ->
     if token_digest(prepared.prompt_ids) != receipt.tokens.input_digest:
         shown = {"promptIds": list(prepared.prompt_ids)}
         raise _different(signed, "the node answered another prompt than was asked", shown)
+    if prepared.exact and not receipt.runtime.is_exact:
+        stated = {"engine": receipt.runtime.engine}
+        raise _different(signed, "exactness was asked, and the receipt does not state it", stated)
     # Of a partial answer only what was delivered counts.
     partial = receipt.status == PARTIAL
     limit = receipt.tokens.output if partial else receipt.sampling.max_tokens
-    ids = tuple(replayer.generate(receipt, prepared, limit))
-    if token_digest(ids) == receipt.tokens.output_digest:
-        return Replay(True, f"receipt {receipt.id}: the same {len(ids)} tokens")
-    here = replayer.runtime(receipt)
-    if here != receipt.runtime:
-        return Replay(False, f"receipt {receipt.id}: other tokens, but in another runtime {here}")
-    raise _different(signed, "other tokens come out of the model", _where(receipt, disclosure, ids))
+    made = replayer.generate(receipt, prepared, limit)
+    if token_digest(made.ids) == receipt.tokens.output_digest:
+        return Replay(True, f"receipt {receipt.id}: the same {len(made.ids)} tokens")
+    return _judge(signed, disclosure, made, replayer.runtime(receipt))
 
 
-def _where(receipt: Receipt, disclosure: Disclosure, ids: tuple[int, ...]) -> Mapping[str, object]:
-    evidence: dict[str, object] = {"replayedIds": list(ids)}
+def _judge(signed: SignedReceipt, disclosure: Disclosure, made: Made, here: RuntimeFacts) -> Replay:
+    """Say what other tokens mean: a false answer, or nothing that can be decided."""
+    receipt = signed.receipt
+    evidence: dict[str, object] = {"replayedIds": list(made.ids)}
+    margin = 0.0
     claimed = disclosure.output_ids
     if claimed is not None and token_digest(claimed) == receipt.tokens.output_digest:
-        pairs = zip(claimed, ids, strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(claimed), len(ids)))
+        first = _first_difference(claimed, made.ids)
+        margin = made.margins[first] if first < len(made.margins) else 0.0
         evidence |= {"claimedIds": list(claimed), "firstDifference": first}
-    return evidence
+    same = here == receipt.runtime
+    if same and (receipt.runtime.is_exact or margin > CLEAR_MARGIN):
+        raise _different(signed, "other tokens come out of the model", evidence)
+    if same:
+        why = "by choices that may have been tipped by what was computed beside it"
+    else:
+        why = f"in another runtime {here}"
+    return Replay(False, f"receipt {receipt.id}: other tokens, but {why}")
+
+
+def _first_difference(claimed: Sequence[int], made: Sequence[int]) -> int:
+    pairs = enumerate(zip(claimed, made, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(claimed), len(made)))
 
 
 def _different(signed: SignedReceipt, message: str, evidence: Mapping[str, object]) -> AuditError:

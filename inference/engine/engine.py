@@ -73,7 +73,11 @@ class TextEngine:
         self._lock = Lock()
         self._finished = self._failed = self._steps = 0
         self._input_tokens = self._output_tokens = self._batch_tokens = 0
-        self.facts: EngineFacts = self.facts_for(exact=False)
+        name = f"weightproof/{self._forward.name}"
+        self._exact_facts = self._facts_of(name + " exact")
+        self.facts: EngineFacts = (
+            self._exact_facts if self._forward.is_invariant else self._facts_of(name)
+        )
 
     def facts_for(self, *, exact: bool) -> EngineFacts:
         """Return what computes a call that asked for exactness, or did not.
@@ -81,12 +85,12 @@ class TextEngine:
         The engine's name ends in `exact` where the same call gives the same tokens, bit for bit,
         whatever else is computed beside it.
         """
-        exact = exact or self._forward.is_invariant
+        return self._exact_facts if exact else self.facts
+
+    def _facts_of(self, name: str) -> EngineFacts:
+        loaded = self._loaded
         return facts_of(
-            dtype=self._loaded.dtype,
-            device=self._loaded.device,
-            threads=self._loaded.threads,
-            engine=f"weightproof/{self._forward.name}" + " exact" * exact,
+            dtype=loaded.dtype, device=loaded.device, threads=loaded.threads, engine=name
         )
 
     def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:

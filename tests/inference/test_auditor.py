@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from inference.audit.entry import Entry
 from inference.audit.merkle import verify_consistency
 from inference.audit.model_standing import Terms
 from inference.audit.reader import LogReader
-from inference.audit.replay import Disclosure, Prepared
+from inference.audit.replay import Disclosure, Made, Prepared
 from inference.audit.report import CheckResult, Report
 from inference.auditor import Questions, audit
 from inference.errors import RequestError, UnavailableError
@@ -422,8 +421,9 @@ class Machine:
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
         return Prepared(PROMPT_IDS, receipt.sampling)
 
-    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Sequence[int]:
-        return self.ids
+    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Made:
+        # Every choice was clear: none could be tipped.
+        return Made(self.ids, (9.0,) * len(self.ids))
 
 
 def disclosed(signed: SignedReceipt, request: bytes = REQUEST) -> dict[str, Disclosure]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
 
-from inference.audit.replay import Disclosure, Prepared, replay
+from inference.audit.replay import CLEAR_MARGIN, Disclosure, Made, Prepared, replay
 from inference.errors import AuditError
 from inference.receipt_format import Receipt, RuntimeFacts
 from inference.receipts import SignedReceipt, issue, token_digest
@@ -37,27 +36,34 @@ class Bigram:
     prompt: tuple[int, ...] = PROMPT_IDS
     temperature: str = "0"
     threads: int = 1
+    exact: bool = False
+    margin: float = 0.1
 
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         return replace(receipt.runtime, threads=self.threads)
 
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
         assert request == REQUEST
-        return Prepared(self.prompt, replace(receipt.sampling, temperature=self.temperature))
+        sampling = replace(receipt.sampling, temperature=self.temperature)
+        return Prepared(self.prompt, sampling, self.exact)
 
-    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Sequence[int]:
+    def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Made:
         ids = [prepared.prompt_ids[-1] * 31 % self.modulus]
         while len(ids) < limit:
             ids.append(ids[-1] * 31 % self.modulus)
-        return ids
+        return Made(tuple(ids), (self.margin,) * len(ids))
 
 
-HONEST = tuple(Bigram().generate(signed().receipt, Prepared(PROMPT_IDS, call().sampling), 8))
+HONEST = Bigram().generate(signed().receipt, Prepared(PROMPT_IDS, call().sampling), 8).ids
+EXACT = replace(call().runtime, engine="weightproof/packed exact")
+SHARED = replace(call().runtime, engine="weightproof/modules")
 
 
-def answered(ids: tuple[int, ...], status: str = "ok") -> SignedReceipt:
+def answered(
+    ids: tuple[int, ...], status: str = "ok", runtime: RuntimeFacts = EXACT
+) -> SignedReceipt:
     tokens = replace(call().tokens, output_digest=token_digest(ids), output=len(ids))
-    return signed(tokens=tokens, status=status)
+    return signed(tokens=tokens, status=status, runtime=runtime)
 
 
 def test_other_tokens_are_shown_with_the_first_that_differs() -> None:
@@ -110,3 +116,22 @@ def test_an_honest_call_replays_whole_and_in_part() -> None:
     assert replay(answered(HONEST), DISCLOSED, Bigram()).same
     assert replay(answered(HONEST), DISCLOSED, Bigram(threads=2)).same
     assert replay(answered(HONEST[:3], "partial"), DISCLOSED, Bigram()).same
+
+
+def test_exactness_that_was_asked_must_be_stated() -> None:
+    with pytest.raises(AuditError, match="exactness was asked"):
+        replay(answered(HONEST, runtime=SHARED), DISCLOSED, Bigram(exact=True))
+    assert replay(answered(HONEST), DISCLOSED, Bigram(exact=True)).same
+
+
+def test_beside_other_calls_only_the_loss_of_a_clear_choice_is_shown() -> None:
+    lie = (*HONEST[:5], 1, 2, 3)
+    disclosed = Disclosure(REQUEST, SALTS.request, lie)
+    shared = answered(lie, runtime=SHARED)
+    found = replay(shared, disclosed, Bigram(margin=CLEAR_MARGIN))
+    assert not found.same
+    assert "tipped" in found.detail
+    with pytest.raises(AuditError, match="other tokens"):
+        replay(shared, disclosed, Bigram(margin=CLEAR_MARGIN + 0.1))
+    # Who does not show the tokens cannot say which choice was lost.
+    assert not replay(shared, Disclosure(REQUEST, SALTS.request), Bigram(margin=9.0)).same
