@@ -15,7 +15,7 @@ from threading import Lock
 from types import TracebackType
 
 from inference.engine.classifier import Classifier
-from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
@@ -36,7 +36,7 @@ class CatalogEntry:
     name: str
     verified: VerifiedModel
     loaded: LoadedModel
-    engine: TextEngine | Classifier
+    engine: Generator | Classifier
     price: Price
     folder: Path | None = None
     memory: int = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
@@ -25,6 +26,9 @@ from registry.config import (
 )
 from registry.errors import ConfigError
 from registry.signing.signer import ANVIL_CHAIN_ID
+
+# What makes tokens: our own engine, or transformers' continuous batching.
+ENGINES: Final = ("weightproof", "transformers")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
     `memory_budget_bytes` 0 is what the device has; `operator` is the address whose signature
-    commands the node, empty for the node's own key.
+    commands the node, empty for the node's own key. `engine` is one of `ENGINES`.
     """
 
     registry: RegistryConfig
@@ -90,6 +94,7 @@ class NodeConfig:
     settle_every_s: int
     device: str
     threads: int
+    engine: str
     memory_budget_bytes: int
     unload_when_full: bool
     operator: str
@@ -136,6 +141,7 @@ def _node(
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
         device=section.text("device", "auto"),
         threads=section.integer("threads", 0, high=1024),
+        engine=_engine(section.text("engine", ENGINES[0])),
         memory_budget_bytes=section.integer("memory_budget_bytes", 0),
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
@@ -233,6 +239,12 @@ def _origin(text: str) -> str:
         return Checkpoint(text, 0, bytes(32)).origin
     except CheckpointError as error:
         raise ConfigError(f"node.origin: {error.message}") from error
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        raise ConfigError(f"node.engine is {name!r:.40}, not one of {', '.join(ENGINES)}")
+    return name
 
 
 def _address(name: str, text: str) -> str:

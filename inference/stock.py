@@ -25,8 +25,9 @@ from inference.catalog import Catalog, CatalogEntry
 from inference.config import ModelConfig
 from inference.engine.classifier import Classifier
 from inference.engine.device import capacity, choose_device, give_back, release
-from inference.engine.engine import TextEngine
+from inference.engine.engines import open_engine
 from inference.engine.footprint import footprint, tensors_bytes
+from inference.engine.generator import Generator
 from inference.errors import NodeError, UnavailableError
 from inference.loader import LoadedModel, load
 from inference.memory_budget import Holding, giving_way
@@ -237,9 +238,11 @@ class Stock:
             model.exact_price,
         )
 
-    def _engine(self, loaded: LoadedModel) -> TextEngine | Classifier:
-        kind = TextEngine if loaded.task == "chat" else Classifier
-        return kind(loaded, queue_limit=self._config.max_queue)
+    def _engine(self, loaded: LoadedModel) -> Generator | Classifier:
+        if loaded.task == "chat":
+            kind = self._config.engine
+            return open_engine(kind, loaded, queue_limit=self._config.max_queue)
+        return Classifier(loaded, queue_limit=self._config.max_queue)
 
     def _put(self, entry: CatalogEntry) -> str:
         """Put an entry on sale; return the ModelId that had its name before, or nothing."""

@@ -15,11 +15,11 @@ from threading import Lock
 from typing import Final, TypeAlias
 
 from inference.engine.choosing import choose
-from inference.engine.detokenizer import Detokenizer
 from inference.engine.facts import EngineFacts, EngineStats, facts_of
 from inference.engine.forward import NextLogits, Span
 from inference.engine.forwards import open_forward
 from inference.engine.kv_cache import Blocks
+from inference.engine.prompter import Prompter
 from inference.engine.sampling import Choice
 from inference.engine.scheduler import IDLE_TOKENS, Scheduler, Step
 from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence, deliver
@@ -32,7 +32,6 @@ from inference.errors import (
     UnavailableError,
 )
 from inference.loader import LoadedModel
-from registry.errors import TemplateRefusedError
 
 # How many sequences compute together at most.
 MAX_RUNNING: Final = 32
@@ -49,11 +48,8 @@ class TextEngine:
         self, loaded: LoadedModel, *, queue_limit: int = 64, max_running: int = MAX_RUNNING
     ) -> None:
         """Serve `loaded`. Raises `LoadRefusedError` for a model that does not chat."""
-        if loaded.template is None:
-            raise LoadRefusedError("chat_template.jinja", "is missing: this model cannot chat")
         self._loaded = loaded
-        self._template = loaded.template
-        self._tokenizer = loaded.tokenizer
+        self._prompter = Prompter(loaded)
         plan = loaded.plan
         if plan is None:
             raise LoadRefusedError("config.json", "is not of a model that makes tokens")
@@ -98,21 +94,14 @@ class TextEngine:
 
         Raises `RequestError` when the template refuses them.
         """
-        try:
-            text = self._template.render(messages)
-            return self._tokenizer.encode(text, add_special=False)
-        except TemplateRefusedError as error:
-            raise RequestError(error.message, param="messages") from error
+        return self._prompter.encode_chat(messages)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text to continue as it is, without a template.
 
         Raises `RequestError` for a text that is not valid Unicode.
         """
-        try:
-            return self._tokenizer.encode(text, add_special=True)
-        except TemplateRefusedError as error:
-            raise RequestError(error.message, param="prompt") from error
+        return self._prompter.encode_text(text)
 
     def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
         """Return how many tokens a prompt takes. Raises like `encode_chat`."""
@@ -123,20 +112,7 @@ class TextEngine:
 
         Raises `QueueFullError` if it could not even wait now.
         """
-        limits = self._loaded.serving
-        if max_output_tokens > limits.max_output:
-            raise RequestError(
-                f"max_tokens is {max_output_tokens}, this model makes at most {limits.max_output}",
-                param="max_tokens",
-            )
-        if input_tokens == 0:
-            raise RequestError("the prompt has no tokens", param="messages")
-        if input_tokens + max_output_tokens > limits.max_context:
-            raise RequestError(
-                f"the prompt has {input_tokens} tokens; with {max_output_tokens} to make, "
-                f"at most {limits.max_context - max_output_tokens} fit",
-                param="messages",
-            )
+        self._prompter.check_length(input_tokens, max_output_tokens)
         self._scheduler.check_room()
 
     def submit(self, request: GenerationRequest) -> str:
@@ -146,13 +122,12 @@ class TextEngine:
         the engine stopped.
         """
         self.check_length(len(request.prompt_ids), request.sampling.max_tokens)
-        if not all(0 <= token < self._loaded.vocabulary for token in request.prompt_ids):
-            raise RequestError("the prompt has a token the model does not know", param="messages")
+        self._prompter.check_tokens(request.prompt_ids)
         sequence = Sequence(
             id=secrets.token_hex(8),
             request=request,
             outlet=Outlet(asyncio.get_running_loop()),
-            detokenizer=Detokenizer(self._tokenizer.decode, request.sampling.stop),
+            detokenizer=self._prompter.detokenizer(request),
             constraint=request.constraint() if request.constraint else None,
         )
         self._scheduler.add(sequence)

@@ -54,6 +54,8 @@ def read(tmp_path: Path) -> Read:
         ('port = "8402"', "node.port must be a whole number"),
         ("host = 1", "node.host must be text in quotes"),
         ("withdraw_delay_s = 899", "node.withdraw_delay_s must be an integer from 900"),
+        ('engine = "vllm"', "node.engine is 'vllm', not one of weightproof, transformers"),
+        ("engine = 1", "node.engine must be text in quotes"),
         ("max_queue = 0", "node.max_queue must be an integer from 1"),
         ("revocation_poll_s = 61", "node.revocation_poll_s must be an integer from 1 to 60"),
         ('receiver = "vitalik.eth"', "node.receiver: 'vitalik.eth' is not an address"),
@@ -140,7 +142,7 @@ def test_a_wrong_setting_of_the_registry_is_refused_for_the_node_too(tmp_path: P
 def test_what_is_written_is_what_is_meant(read: Read, tmp_path: Path) -> None:
     config = read(
         f'port = 9000\nreceiver = "{PUBLISHER.lower()}"\noperator = "{PUBLISHER.lower()}"\n'
-        "memory_budget_bytes = 1000\nunload_when_full = true"
+        'memory_budget_bytes = 1000\nunload_when_full = true\nengine = "transformers"'
     )
     (model,) = config.models
     assert (model.name, model.model_id) == ("small", b"\xab" * 32)
@@ -152,6 +154,7 @@ def test_what_is_written_is_what_is_meant(read: Read, tmp_path: Path) -> None:
     assert config.receiver == PUBLISHER
     assert config.operator == PUBLISHER
     assert (config.memory_budget_bytes, config.unload_when_full) == (1000, True)
+    assert config.engine == "transformers"
 
 
 def test_without_a_section_of_its_own_the_node_has_its_defaults(tmp_path: Path) -> None:
@@ -160,6 +163,7 @@ def test_without_a_section_of_its_own_the_node_has_its_defaults(tmp_path: Path) 
     config = load(path)
     assert (config.host, config.port, config.receiver, config.models) == ("127.0.0.1", 8402, "", ())
     assert (config.memory_budget_bytes, config.unload_when_full, config.operator) == (0, False, "")
+    assert config.engine == "weightproof"
     assert config.observer == ObserverConfig(True, False, "", "")
 
 

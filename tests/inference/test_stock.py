@@ -19,6 +19,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference.config import ModelConfig
 from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
+from inference.engine.sampling import Sampling
+from inference.engine.sequence import GenerationRequest
 from inference.errors import LoadRefusedError, ModelUnknownError, UnavailableError
 from inference.memory_budget import MemoryExceededError
 from inference.office import Office
@@ -287,6 +290,27 @@ def test_a_call_that_began_before_an_unload_computes_on_and_is_freed_after(
     lease.end()
     stock.settle()
     assert sum(p.numel() for p in lease.entry.loaded.module.parameters()) == 0
+
+
+def test_the_engine_that_the_settings_name_answers_and_is_freed(
+    open_stock: Open, models: dict[str, ModelConfig]
+) -> None:
+    stock = open_stock(engine="transformers")
+    stock.load(models["first"])
+    entry = stock.catalog.get("first")
+    engine = entry.engine
+    assert isinstance(engine, Generator)
+    assert engine.facts.engine == "transformers/continuous"
+
+    async def answer() -> int:
+        id = engine.submit(GenerationRequest((1, 2, 3), Sampling(5)))
+        return sum([len(delta.token_ids) async for delta in engine.stream(id)])
+
+    assert asyncio.run(answer()) == 5
+    stock.unload("first")
+    stock.settle()
+    assert engine.stats().cache_capacity == 0
+    assert sum(p.numel() for p in entry.loaded.module.parameters()) == 0
 
 
 def test_an_event_loop_turns_while_a_model_is_loaded(shop: Shop, open_stock: Open) -> None:

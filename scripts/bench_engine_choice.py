@@ -1,0 +1,145 @@
+"""Our engine against transformers' own continuous batching, behind one interface. JSON on stdout.
+
+Both serve the same verified model in this process, greedy, with the same prompts; each has a copy
+of the weights of its own. At each number of calls at a time the two take turns, and the order is
+turned about in every round. `tokens_per_s` is the median of what all calls of a round made together
+in a second, prompts computed included; `ratio` is ours over theirs, the median over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from inference.config import ENGINES
+from inference.demo.models import prepare_smollm2
+from inference.engine.engines import open_engine
+from inference.engine.facts import EngineFacts
+from inference.engine.generator import Generator
+from inference.engine.sampling import Sampling
+from inference.engine.sequence import GenerationRequest
+from inference.loader import load
+from registry.chain.attestations import AttestationBook
+from registry.chain.deploy import deploy
+from registry.chain.devnet import Devnet
+from registry.chain.model_registry import ModelRegistry
+from registry.hashing.parallel import processors
+from registry.ipfs.blockstore import MemoryBlockStore
+from registry.policy import Policy
+from registry.register import register_model
+from registry.signing.signer import ANVIL_CHAIN_ID, Signer
+from registry.verify import VerifiedModel, verify_model
+
+_TOPICS = ("the sea", "a mountain", "old trains", "bread", "the moon", "a garden", "rain", "chess")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure in turns, and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="a model folder; default: SmolLM2, prepared")
+    parser.add_argument("--calls", type=int, nargs="+", default=[1, 4, 16], help="at a time")
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer, at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    root = Path(__file__).resolve().parent.parent
+    folder = options.folder or prepare_smollm2(root / ".cache" / "models" / "smollm2")
+    engines: dict[str, Generator] = {}
+    with Devnet.start() as net, _verified(net, folder) as verified:
+        for kind in ENGINES:
+            loaded = load(verified, device=options.device, threads=options.threads)
+            engines[kind] = open_engine(kind, loaded, queue_limit=max(options.calls))
+    for engine in engines.values():
+        _tokens_per_s(engine, min(options.calls), options.tokens)  # compiles what is compiled
+    result = {
+        "bench": "engine_choice",
+        "machine": f"{processors()} x {platform.machine()}",
+        "torch": torch.__version__,
+        "model": folder.name,
+        "tokens": options.tokens,
+        "rounds": options.rounds,
+        "engines": {kind: _named(engine.facts) for kind, engine in engines.items()},
+        "calls": {n: _measure(engines, n, options.tokens, options.rounds) for n in options.calls},
+    }
+    for engine in engines.values():
+        engine.close()
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def _measure(
+    engines: dict[str, Generator], calls: int, tokens: int, rounds: int
+) -> dict[str, object]:
+    rates: dict[str, list[float]] = {kind: [] for kind in engines}
+    for number in range(rounds):
+        for kind in list(engines)[:: 1 if number % 2 else -1]:
+            rates[kind].append(_tokens_per_s(engines[kind], calls, tokens))
+    ours, theirs = (rates[kind] for kind in ENGINES)
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return {
+        "tokens_per_s": {kind: round(statistics.median(rate), 2) for kind, rate in rates.items()},
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def _tokens_per_s(engine: Generator, calls: int, tokens: int) -> float:
+    """Return how many tokens all calls made together in a second."""
+    asks = (f"Tell me about {topic}." for topic in _TOPICS * calls)
+    prompts = [engine.encode_chat([{"role": "user", "content": next(asks)}]) for _ in range(calls)]
+
+    async def answer(prompt: tuple[int, ...]) -> int:
+        id = engine.submit(GenerationRequest(prompt, Sampling(tokens)))
+        return sum([len(delta.token_ids) async for delta in engine.stream(id)])
+
+    async def all_at_once() -> int:
+        return sum(await asyncio.gather(*map(answer, prompts)))
+
+    begin = time.perf_counter()
+    made = asyncio.run(all_at_once())
+    return made / (time.perf_counter() - begin)
+
+
+def _named(facts: EngineFacts) -> dict[str, str | int]:
+    named = facts.to_json()
+    return {key: named[key] for key in ("engine", "dtype", "device", "threads")}
+
+
+def _verified(net: Devnet, folder: Path) -> VerifiedModel:
+    signer = Signer.anvil(0, chain_id=ANVIL_CHAIN_ID)
+    deployment = deploy(net.chain, signer)
+    registry = ModelRegistry(net.chain, deployment.model_registry)
+    blocks = MemoryBlockStore()
+    registration = register_model(
+        folder,
+        name=folder.name,
+        task="chat",
+        parents=(),
+        blocks=blocks,
+        registry=registry,
+        signer=signer,
+    )
+    block = net.chain.head()
+    return verify_model(
+        registration.id,
+        registry=registry,
+        attestations=AttestationBook(net.chain, deployment.attestations),
+        blocks=blocks,
+        folder=folder,
+        policy=Policy(),
+        block=block,
+        now=block.timestamp,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
