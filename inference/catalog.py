@@ -13,14 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
+from typing import TypeAlias
 
 from inference.engine.classifier import Classifier
+from inference.engine.embedder import Embedder
 from inference.engine.engine import TextEngine
+from inference.engine.image_classifier import ImageClassifier
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
 from registry.chain.block import Block
 from registry.verify import VerifiedModel
+
+# What computes a model's answers, by its task.
+Engine: TypeAlias = TextEngine | Classifier | Embedder | ImageClassifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,7 @@ class CatalogEntry:
     name: str
     verified: VerifiedModel
     loaded: LoadedModel
-    engine: TextEngine | Classifier
+    engine: Engine
     price: Price
     folder: Path | None = None
     memory: int = 0
@@ -46,7 +52,7 @@ class CatalogEntry:
 
     @property
     def task(self) -> str:
-        """Return `chat` or `classify`, from the manifest."""
+        """Return `chat`, `classify` or `embed`, from the manifest."""
         return self.verified.manifest.task
 
 

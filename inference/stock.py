@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, TypeAlias
 
-from inference.catalog import Catalog, CatalogEntry
+from inference.catalog import Catalog, CatalogEntry, Engine
 from inference.config import ModelConfig
 from inference.engine.classifier import Classifier
 from inference.engine.device import capacity, choose_device, give_back, release
+from inference.engine.embedder import Embedder
 from inference.engine.engine import TextEngine
 from inference.engine.footprint import footprint, tensors_bytes
+from inference.engine.image_classifier import ImageClassifier
 from inference.errors import NodeError, UnavailableError
 from inference.loader import LoadedModel, load
 from inference.memory_budget import Holding, giving_way
@@ -228,9 +230,15 @@ class Stock:
         engine = self._engine(loaded)
         return CatalogEntry(model.name, verified, loaded, engine, model.price, model.folder, needed)
 
-    def _engine(self, loaded: LoadedModel) -> TextEngine | Classifier:
-        kind = TextEngine if loaded.task == "chat" else Classifier
-        return kind(loaded, queue_limit=self._config.max_queue)
+    def _engine(self, loaded: LoadedModel) -> Engine:
+        limit = self._config.max_queue
+        if loaded.task == "chat":
+            return TextEngine(loaded, queue_limit=limit)
+        if loaded.task == "embed":
+            return Embedder(loaded, queue_limit=limit)
+        if loaded.recipe is not None:
+            return ImageClassifier(loaded, queue_limit=limit)
+        return Classifier(loaded, queue_limit=limit)
 
     def _put(self, entry: CatalogEntry) -> str:
         """Put an entry on sale; return the ModelId that had its name before, or nothing."""

@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
-from inference.api import admin, attest, chat, classify, models, proofs
+from inference.api import admin, attest, chat, classify, embeddings, models, proofs
 from inference.api.body import read_body
+from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.problems import handle, problem
-from inference.api.schemas import ChatRequest, ClassifyRequest, parse
+from inference.api.schemas import ChatRequest, parse
 from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError, PaymentRefusedError
@@ -25,7 +26,7 @@ from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
-_Ask = TypeVar("_Ask", ChatRequest, ClassifyRequest)
+_Ask = TypeVar("_Ask", ChatRequest, ClassifyRequest, EmbeddingsRequest)
 # Browser clients may read only what is named here (x402 over HTTP, CORS).
 _EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
 
@@ -38,6 +39,7 @@ def create_app(node: Node) -> FastAPI:
         app.add_exception_handler(kind, handle)
     _paid(app, node, "/v1/chat/completions", "chat", ChatRequest, chat.prepare)
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
+    _paid(app, node, "/v1/embeddings", "embed", EmbeddingsRequest, embeddings.prepare)
     app.include_router(models.router(node))
     app.include_router(proofs.router(node))
     app.include_router(admin.router(node))

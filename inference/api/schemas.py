@@ -1,6 +1,6 @@
 """Request bodies, strict: an unknown or unsupported field is a 400 that names it.
 
-Shapes are OpenAI's (Chat Completions API reference); `input` of `/v1/classify` is vLLM's.
+Shapes are OpenAI's (Chat Completions API reference).
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from inference.errors import RequestError
 DEFAULT_MAX_TOKENS = 256
 MAX_STOP_STRINGS = 4
 MAX_MESSAGES = 1024
-MAX_INPUTS = 256
 
 # A receipt states the number digit for digit; no model tells finer settings apart.
 _DECIMAL: dict[str, Any] = {"strict": False, "decimal_places": 20}
 
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Stop = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class StrictBody(BaseModel):
+    """A body or a part of one: an unknown field is refused, and nothing is converted."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class TextPart(_Strict):
+class TextPart(StrictBody):
     """One piece of a message's content; only text is sold here."""
 
     type: Literal["text"]
     text: str
 
 
-class Message(_Strict):
+class Message(StrictBody):
     """One turn of the conversation."""
 
     role: Literal["system", "user", "assistant", "developer"]
@@ -52,16 +53,16 @@ class Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
-class StreamOptions(_Strict):
+class StreamOptions(StrictBody):
     """What a stream carries beside the tokens."""
 
     include_usage: bool = False
 
 
-class ChatRequest(_Strict):
+class ChatRequest(StrictBody):
     """Body of `POST /v1/chat/completions`."""
 
-    model: _Name
+    model: Name
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -73,7 +74,7 @@ class ChatRequest(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOP_STRINGS)] | None = None
     n: Literal[1] = 1
-    user: _Name | None = None
+    user: Name | None = None
 
     def limit(self) -> int:
         """Return the most tokens the answer may have."""
@@ -82,18 +83,6 @@ class ChatRequest(_Strict):
     def stops(self) -> tuple[str, ...]:
         """Return the stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-class ClassifyRequest(_Strict):
-    """Body of `POST /v1/classify`."""
-
-    model: _Name
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
-    user: _Name | None = None
-
-    def texts(self) -> list[str]:
-        """Return the inputs as a list."""
-        return [self.input] if isinstance(self.input, str) else list(self.input)
 
 
 def parse(kind: type[_Body], body: bytes) -> _Body:
