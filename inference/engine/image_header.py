@@ -18,8 +18,12 @@ _VP8_FRAME: Final = b"\x9d\x01\x2a"
 _VP8L_MARK: Final = 0x2F
 _WEBP_ANIMATED: Final = 0x02
 _WEBP_HEADER_BYTES: Final = 30
-# Start of frame, in all its kinds; DHT, JPG and DAC lie among them and are none.
+# Start of frame, in all its kinds; DHT, JPG and DAC lie among them and are none. The first three
+# (baseline, extended, progressive) with Huffman codes are what cameras and programs write.
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_COMMON: Final = frozenset({0xC0, 0xC1, 0xC2})
+# A Huffman code takes a bit at least, and each block of 8 by 8 pixels has one.
+_PIXELS_PER_BYTE: Final = 8 * 64
 _JPEG_SCAN: Final = 0xDA
 # Markers that stand alone, without a length.
 _JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -95,11 +99,20 @@ def _jpeg(file: bytes) -> ImageHeader:
             if found is not None:
                 # Which of them counts would be the decoder's choice.
                 raise refuse("is a broken JPEG: it has two frame headers")
+            if marker not in _JPEG_COMMON:
+                raise refuse("is a JPEG of a rare kind: baseline and progressive ones are read")
             found = file[at + 5 : at + 9]
         at += 2 + int.from_bytes(file[at + 2 : at + 4])
     if found is None or len(found) < 4:
         raise refuse("is a broken JPEG: its frame header is missing")
-    return _sized(Format.JPEG, int.from_bytes(found[2:]), int.from_bytes(found[:2]))
+    header = _sized(Format.JPEG, int.from_bytes(found[2:]), int.from_bytes(found[:2]))
+    # Decoders fill in what is missing without a word.
+    if header.width * header.height > (len(file) - at) * _PIXELS_PER_BYTE:
+        raise refuse(
+            f"is a broken JPEG: it says {header.width} x {header.height} pixels, "
+            f"which {len(file) - at} bytes cannot hold"
+        )
+    return header
 
 
 def _webp(file: bytes) -> ImageHeader:

@@ -110,7 +110,7 @@ def read_bytes(files: Mapping[str, SealedFile], path: str) -> bytes:
 
 def read_end_ids(files: Mapping[str, SealedFile], config: PreTrainedConfig) -> frozenset[int]:
     """Return the tokens that end an answer: generation_config.json's, else config.json's."""
-    named: Any = config.eos_token_id
+    named: Any = getattr(config, "eos_token_id", None)
     path = CONFIG
     if GENERATION in files:
         generation = read_json(files, GENERATION)
@@ -154,7 +154,7 @@ def read_recipe(
     """
     sees = ARCHITECTURES[architecture].sees
     for path in TEXT_FILES if sees else (PREPROCESSOR,):
-        if path in files and path not in (CONFIG, GENERATION):
+        if path in files and path != CONFIG:
             raise LoadRefusedError(path, f"is of no use to a {architecture}")
     if not sees:
         return None
