@@ -37,6 +37,7 @@ from registry.signing.typed_data import Domain
 
 CHAT: Final = "/v1/chat/completions"
 CLASSIFY: Final = "/v1/classify"
+EMBEDDINGS: Final = "/v1/embeddings"
 # Seconds; a slow model on a slow processor may think for minutes.
 _TIMEOUT_S: Final = 600.0
 _DATA: Final = b"data: "

@@ -18,8 +18,8 @@ MAX_INPUTS: Final = 2048
 MAX_CLASSIFIED: Final = 256
 
 # What may stand in `input`: texts, or texts as token ids.
-Texts: TypeAlias = "tuple[str, ...]"
-Tokens: TypeAlias = "tuple[tuple[int, ...], ...]"
+Texts: TypeAlias = tuple[str, ...]
+Tokens: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def _is_ids(value: Any) -> TypeGuard[list[int]]:

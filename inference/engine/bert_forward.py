@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-Ids: TypeAlias = "tuple[int, ...]"
+Ids: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True)
