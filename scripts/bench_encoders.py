@@ -1,7 +1,7 @@
-"""Embeddings over HTTP: our encoder against a one-at-a-time loop over transformers. JSON on stdout.
+"""Embeddings over HTTP: our encoder against a one-at-a-time loop over transformers. Prints JSON.
 
-Three servers of the same few lines (Starlette, which FastAPI is made of; base64 in the answer), each
-in a process of its own, take the same texts from the same small client:
+Servers of the same few lines (Starlette, which FastAPI is made of; base64 in the answer), each in a
+process of its own, take the same texts from the same small client:
 
 - `naive` tokenises one text, runs transformers' MiniLM on it, takes the mean over its tokens and
   normalises it, one request after another. It is measured with one thread and with all of them,
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -54,42 +54,11 @@ from registry.signing.signer import ANVIL_CHAIN_ID, Signer
 from registry.verify import verify_model
 
 Embed = Callable[[str], Awaitable[bytes]]
-# More than one texts' worth of any of these words' tokens fits the model.
-_WORDS = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "text",
-    "and",
-    "answers",
-    "with",
-    "numbers",
-    "that",
-    "say",
-    "what",
-    "it",
-    "means",
-    "to",
-    "other",
-    "texts",
-    "near",
-    "it",
-    "which",
-    "payment",
-    "receipt",
-    "proves",
-    "that",
-    "weights",
-    "were",
-    "verified",
-    "before",
-    "they",
-    "computed",
-    "an",
-    "answer",
-    "today",
-]
+_WORDS = (
+    *("the", "model", "reads", "a", "text", "and", "answers", "with", "numbers", "that", "say"),
+    *("what", "it", "means", "to", "other", "texts", "near", "which", "payment", "receipt"),
+    *("proves", "weights", "were", "verified", "before", "they", "computed", "today"),
+)
 _CONCURRENCY = (1, 8, 32)
 
 
@@ -179,7 +148,14 @@ def _server(stack: ExitStack, side: str, threads: int) -> int:
     """Start a server in a process that ends with `stack`; return its port."""
     command = [sys.executable, __file__, "--serve", side, "--threads", str(threads)]
     process = stack.enter_context(
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            command,
+            # Its end tells the server that this process is gone, however that came.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     )
     stack.callback(process.terminate)
     line = process.stdout.readline() if process.stdout else ""
@@ -213,8 +189,9 @@ async def _run(app: Starlette) -> None:
     port = server.servers[0].sockets[0].getsockname()[1]
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    with suppress(KeyboardInterrupt):
-        await serving
+    await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await serving
 
 
 def _naive(folder: Path, threads: int) -> Embed:
@@ -240,7 +217,8 @@ def _ours(folder: Path, threads: int) -> Embed:
     async def embed(text: str) -> bytes:
         # As the API does it: a thread tokenises, the loop goes on.
         encoded = await asyncio.to_thread(embedder.encode, [text])
-        return (await embedder.embed(encoded))[0].astype("<f4").tobytes()
+        vector: bytes = (await embedder.embed(encoded))[0].astype("<f4").tobytes()
+        return vector
 
     return embed
 
