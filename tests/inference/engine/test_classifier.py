@@ -13,7 +13,9 @@ from transformers import AutoModelForSequenceClassification
 from inference.engine.classifier import Classifier
 from inference.errors import GenerationError, LoadRefusedError, RequestError, UnavailableError
 from inference.loader import LoadedModel, load
-from tests.inference import tiny_models
+from registry.manifest_parts import Parent
+from registry.record import Kind
+from tests.inference import tiny_adapters, tiny_models
 from tests.inference.shelf import Shelf
 
 LABELS = ("bad", "good", "unsure")
@@ -108,6 +110,30 @@ def test_companions_change_the_last_digits_at_most(classifier: Classifier) -> No
     together, alone = asyncio.run(work())
     for number, scores in enumerate(together):
         assert scores == pytest.approx(alone[number % len(TEXTS)][0], abs=1e-5, rel=0)
+
+
+def test_an_adapter_changes_what_is_computed_in_batches_too(
+    shelf: Shelf, folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    sides = {f"bert.encoder.layer.{n}.attention.self.query": (32, 32) for n in range(2)}
+    options = {"target_modules": ["query"], "task_type": "SEQ_CLS"}
+    adapter = tiny_adapters.adapter(tmp_path / "adapter", sides, **options)
+    parent = Parent(Kind.MODEL, loaded.model_id)
+    with shelf.verified(adapter, task="classify", parents=(parent,)) as verified:
+        changed = load(verified, device="cpu", threads=1)
+    running = Classifier(changed)
+    try:
+        results = asyncio.run(running.classify(TEXTS))
+        encoded = running.encode(TEXTS)
+    finally:
+        running.close()
+    for ids, scores in zip(encoded, results, strict=True):
+        with torch.inference_mode():
+            inputs = torch.tensor([ids])
+            expected = changed.module(inputs).logits[0].double().softmax(dim=-1).tolist()
+            without = loaded.module(inputs).logits[0].double().softmax(dim=-1).tolist()
+        assert list(scores.values()) == pytest.approx(expected, abs=1e-5, rel=0)
+        assert list(scores.values()) != pytest.approx(without, abs=1e-3, rel=0)
 
 
 def test_token_counts_include_what_the_model_wants_around_a_text(classifier: Classifier) -> None:
