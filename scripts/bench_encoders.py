@@ -8,10 +8,11 @@ process of its own, take the same texts from the same small client:
   and the faster of the two is what ours is compared with.
 - `ours` is the verified model behind `Embedder`: what waits is computed together.
 
-Rounds alternate between all sides; `texts_per_s` are medians, `ours_N_over_naive` is the ratio of
-medians at N requests at a time, the loop one at a time. The goal is 5 at 32. Payments are left out
-on both sides: this is about computing. How long the texts are decides: a long text keeps both
-cores busy by itself, and then nothing is gained by another beside it.
+Rounds alternate between all sides. `texts_per_s` are medians, `cpu_ms_per_text` what a server's
+process computed for each text, which other work on the machine changes less; `ours_N_over_naive` is
+the ratio of medians at N requests at a time, the loop one at a time. The goal is 5 at 32. Payments
+are left out on both sides: this is about computing. How long the texts are decides: a long text
+keeps both cores busy by itself, and then nothing is gained by another beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import asyncio
 import base64
 import json
+import os
 import platform
 import random
 import statistics
@@ -28,6 +30,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", choices=["naive", "ours"], help="be one of the servers")
     parser.add_argument("--threads", type=int, default=processors())
+    parser.add_argument(
+        "--naive", type=int, nargs="+", default=sorted({1, processors()}), help="its threads"
+    )
     options = parser.parse_args(arguments)
     if options.serve:
         _serve(options.serve, options.threads)
@@ -84,11 +90,11 @@ def main(arguments: Sequence[str]) -> None:
         for _ in range(options.requests)
     ]
     with ExitStack() as stack:
-        naive = {f"naive_{n}": _server(stack, "naive", n) for n in sorted({1, options.threads})}
+        naive = {n: _server(stack, "naive", n) for n in options.naive}
         ours = _server(stack, "ours", options.threads)
-        sides = {f"{name}_threads_at_1": (port, 1) for name, port in naive.items()}
-        sides |= {f"ours_at_{n}": (ours, n) for n in _CONCURRENCY}
-        speeds = asyncio.run(_measure(sides, texts, options.rounds))
+        sides = {f"naive_{n}_threads_at_1": Side(*server, 1) for n, server in naive.items()}
+        sides |= {f"ours_at_{n}": Side(*ours, n) for n in _CONCURRENCY}
+        speeds, costs = asyncio.run(_measure(sides, texts, options.rounds))
     best = max(speed for name, speed in speeds.items() if name.startswith("naive"))
     result = {
         "bench": "encoders",
@@ -99,22 +105,44 @@ def main(arguments: Sequence[str]) -> None:
         "requests": options.requests,
         "rounds": options.rounds,
         "texts_per_s": speeds,
+        "cpu_ms_per_text": costs,
         **{f"ours_{n}_over_naive": round(speeds[f"ours_at_{n}"] / best, 2) for n in _CONCURRENCY},
     }
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
+@dataclass(frozen=True)
+class Side:
+    """A server's process and port, and how many requests it is sent at a time."""
+
+    process: int
+    port: int
+    concurrency: int
+
+    def cpu_s(self) -> float:
+        """Return how long the server's process has computed, in seconds."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _measure(
-    sides: dict[str, tuple[int, int]], texts: list[str], rounds: int
-) -> dict[str, float]:
+    sides: dict[str, Side], texts: list[str], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return texts per second, and milliseconds of processors per text: medians of the rounds."""
     speeds: dict[str, list[float]] = {name: [] for name in sides}
+    costs: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
-        for name, (port, concurrency) in sides.items():
-            begin = time.perf_counter()
-            await _ask_all(port, concurrency, texts)
+        for name, side in sides.items():
+            begin, before = time.perf_counter(), side.cpu_s()
+            await _ask_all(side.port, side.concurrency, texts)
             if number:  # the first is for warming up
                 speeds[name].append(len(texts) / (time.perf_counter() - begin))
-    return {name: round(statistics.median(found), 1) for name, found in speeds.items()}
+                costs[name].append(1000 * (side.cpu_s() - before) / len(texts))
+    return _medians(speeds), _medians(costs)
+
+
+def _medians(found: dict[str, list[float]]) -> dict[str, float]:
+    return {name: round(statistics.median(values), 2) for name, values in found.items()}
 
 
 async def _ask_all(port: int, concurrency: int, texts: list[str]) -> None:
@@ -144,8 +172,8 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text:
     await reader.readexactly(int(length))
 
 
-def _server(stack: ExitStack, side: str, threads: int) -> int:
-    """Start a server in a process that ends with `stack`; return its port."""
+def _server(stack: ExitStack, side: str, threads: int) -> tuple[int, int]:
+    """Start a server in a process that ends with `stack`; return the process and its port."""
     command = [sys.executable, __file__, "--serve", side, "--threads", str(threads)]
     process = stack.enter_context(
         subprocess.Popen(
@@ -161,7 +189,7 @@ def _server(stack: ExitStack, side: str, threads: int) -> int:
     line = process.stdout.readline() if process.stdout else ""
     if not line.strip().isdigit():
         raise SystemExit(f"the server {side} did not start")
-    return int(line)
+    return process.pid, int(line)
 
 
 def _serve(side: str, threads: int) -> None:
