@@ -243,8 +243,7 @@ def _ours(folder: Path, threads: int) -> Embed:
     embedder = Embedder(_loaded(folder, threads))
 
     async def embed(text: str) -> bytes:
-        # As the API does it: a thread tokenises, the loop goes on.
-        encoded = await asyncio.to_thread(embedder.encode, [text])
+        encoded = await embedder.read([text])
         vector: bytes = (await embedder.embed(encoded))[0].astype("<f4").tobytes()
         return vector
 

@@ -72,7 +72,7 @@ async def prepare(entry: CatalogEntry, ask: ClassifyRequest) -> ClassifyWork:
         raise RequestError(f"image: model {entry.name} reads texts", param="image")
     if ask.input is None:
         raise RequestError("input: a text to classify is missing", param="input")
-    encoded = await asyncio.to_thread(engine.encode, ask.input)
+    encoded = await engine.read(ask.input)
     ids = tuple(token for text in encoded for token in text)
     return ClassifyWork(entry, lambda: engine.score(encoded), len(ids), ids)
 

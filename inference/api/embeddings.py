@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from inference.api.encoder_bodies import EmbeddingsRequest
 from inference.api.read_work import ReadWork
 from inference.catalog import CatalogEntry
+from inference.engine.bert_forward import Ids
 from inference.engine.embedder import Embedder
 from inference.engine.encoder import Rows
 from inference.errors import RequestError
@@ -18,24 +18,19 @@ from inference.errors import RequestError
 class EmbedWork(ReadWork):
     """One call for embeddings: a `Work` that reads tokens and makes none."""
 
-    def __init__(self, entry: CatalogEntry, embedder: Embedder, ask: EmbeddingsRequest) -> None:
-        if ask.dimensions not in (None, embedder.width):
-            raise RequestError(
-                f"dimensions is {ask.dimensions}, this model's vectors have {embedder.width}",
-                param="dimensions",
-            )
+    def __init__(
+        self, entry: CatalogEntry, embedder: Embedder, encoded: Sequence[Ids], *, as_base64: bool
+    ) -> None:
+        ids = tuple(token for text in encoded for token in text)
+        super().__init__(len(ids), ids)
         self._entry = entry
         self._embedder = embedder
-        self._base64 = ask.encoding_format == "base64"
-        texts = [item for item in ask.input if isinstance(item, str)]
-        tokens = [item for item in ask.input if not isinstance(item, str)]
-        self._encoded = embedder.encode(texts) if texts else embedder.check(tokens)
-        ids = tuple(token for text in self._encoded for token in text)
-        super().__init__(len(ids), ids)
+        self._encoded = encoded
+        self._as_base64 = as_base64
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
-        vectors = told(await self._embedder.embed(self._encoded), as_base64=self._base64)
+        vectors = told(await self._embedder.embed(self._encoded), as_base64=self._as_base64)
         data = [
             {"object": "embedding", "index": index, "embedding": vector}
             for index, vector in enumerate(vectors)
@@ -60,6 +55,15 @@ def told(rows: Rows, *, as_base64: bool) -> list[str] | list[list[float]]:
 
 async def prepare(entry: CatalogEntry, ask: EmbeddingsRequest) -> EmbedWork:
     """Return the work of a request. Raises `RequestError` that names the field at fault."""
-    if not isinstance(entry.engine, Embedder):
+    embedder = entry.engine
+    if not isinstance(embedder, Embedder):
         raise RequestError(f"model {entry.name} does not embed", param="model")
-    return await asyncio.to_thread(EmbedWork, entry, entry.engine, ask)
+    if ask.dimensions not in (None, embedder.width):
+        raise RequestError(
+            f"dimensions is {ask.dimensions}, this model's vectors have {embedder.width}",
+            param="dimensions",
+        )
+    texts = [item for item in ask.input if isinstance(item, str)]
+    tokens = [item for item in ask.input if not isinstance(item, str)]
+    encoded = await embedder.read(texts) if texts else embedder.check(tokens)
+    return EmbedWork(entry, embedder, encoded, as_base64=ask.encoding_format == "base64")

@@ -43,6 +43,10 @@ class Classifier:
         """
         return self._input.encode(texts)
 
+    async def read(self, texts: Sequence[str]) -> list[Ids]:
+        """Like `encode`, for an event loop: many texts are read on a thread."""
+        return await self._input.read(texts)
+
     async def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Return for each text its labels with scores that add up to one.
 

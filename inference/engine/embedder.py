@@ -41,6 +41,10 @@ class Embedder:
         """Return the token ids of each text. Raises `RequestError` like `TextInput.encode`."""
         return self._input.encode(texts)
 
+    async def read(self, texts: Sequence[str]) -> list[Ids]:
+        """Like `encode`, for an event loop: many texts are read on a thread."""
+        return await self._input.read(texts)
+
     def check(self, texts: Sequence[Sequence[int]]) -> list[Ids]:
         """Return texts that are token ids already. Raises `RequestError` like `TextInput.check`."""
         return self._input.check(texts)
