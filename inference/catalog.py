@@ -14,8 +14,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
-from inference.engine.classifier import Classifier
-from inference.engine.generator import Generator
+from inference.engine.engines import Engine
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
@@ -36,7 +35,7 @@ class CatalogEntry:
     name: str
     verified: VerifiedModel
     loaded: LoadedModel
-    engine: Generator | Classifier
+    engine: Engine
     price: Price
     folder: Path | None = None
     memory: int = 0
@@ -49,7 +48,7 @@ class CatalogEntry:
 
     @property
     def task(self) -> str:
-        """Return `chat` or `classify`, from the manifest."""
+        """Return `chat`, `classify` or `embed`, from the manifest."""
         return self.verified.manifest.task
 
     def price_for(self, work: Work) -> Price:

@@ -38,6 +38,7 @@ from registry.signing.typed_data import Domain
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 CLASSIFY: Final = "/v1/classify"
+EMBEDDINGS: Final = "/v1/embeddings"
 # Seconds; a slow model on a slow processor may think for minutes.
 _TIMEOUT_S: Final = 600.0
 _DATA: Final = b"data: "

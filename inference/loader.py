@@ -10,7 +10,8 @@
     tensors of nothing but denormal numbers are refused. What the module computes with must be
     these very tensors, or a packed copy made of them here, which is hashed too.
  8. Tokenizer, template, end tokens and labels are read from verified bytes too; the golden
-    vectors of the manifest come out as they did at registration.
+    vectors of the manifest come out as they did at registration. A model that sees has the
+    recipe of its images instead.
 
 An adapter is loaded with its base: configuration and text are the base's, the tensors of both are
 placed and hashed, and what the adapter changes is computed beside the base's weights.
@@ -33,6 +34,7 @@ from inference.engine import architecture
 from inference.engine.compute_plan import ComputePlan, plan
 from inference.engine.device import check_memory, choose_device, describe
 from inference.engine.dtypes import DTYPES, SERVING_DTYPES
+from inference.engine.image_recipe import ImageRecipe
 from inference.engine.lora import attach
 from inference.engine.packing import pack
 from inference.engine.placement import Placed, place
@@ -44,8 +46,10 @@ from inference.engine.side_files import (
     read_end_ids,
     read_json,
     read_labels,
+    read_recipe,
     read_text,
 )
+from inference.engine.tensor_names import place_of
 from inference.errors import LoadRefusedError
 from inference.resident import ResidentTensors, check_placed, same_place
 from registry.adapter import resident_name
@@ -53,6 +57,8 @@ from registry.hashing.parallel import processors
 from registry.manifest_parts import Serving, TensorEntry
 from registry.text.chat_template import PATH as TEMPLATE
 from registry.text.chat_template import ChatTemplate
+from registry.text.model_text import ModelText
+from registry.text.tokenizer import PATH as TOKENIZER
 from registry.text.tokenizer import Tokenizer
 from registry.verify import VerifiedModel
 
@@ -65,15 +71,15 @@ class LoadedModel:
 
     `dtype` is the serving dtype as safetensors writes it, `device` says where in words,
     `threads` how many processors one operation may use; `plan` how tokens are computed, None for a
-    model that makes none.
+    model that makes none. A model that reads text has `text`, one that sees has a `recipe`.
     """
 
     name: str
     model_id: bytes
     task: str
     module: PreTrainedModel
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
+    text: ModelText | None
+    recipe: ImageRecipe | None
     end_ids: frozenset[int]
     labels: tuple[str, ...]
     vocabulary: int
@@ -89,6 +95,18 @@ class LoadedModel:
     def __post_init__(self, proof: object) -> None:
         if proof is not _PROOF:
             raise TypeError("a LoadedModel comes from load and from nowhere else")
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises `LoadRefusedError` for a model that reads no text."""
+        if self.text is None:
+            raise LoadRefusedError(TOKENIZER, "is missing: this model reads no text")
+        return self.text.tokenizer
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The chat template of a model that has one."""
+        return None if self.text is None else self.text.template
 
 
 def load(
@@ -120,20 +138,23 @@ def load(
     if how is not None and how.packed:
         pack(module, manifest.serving.max_context)
     resident = _check_resident(module, placed, verified)
-    golden = whole.manifest.golden
-    text = read_text(whole.files, rows=config.vocab_size, golden=golden)  # 8
-    if text.template is None and manifest.task == "chat":
-        raise LoadRefusedError(TEMPLATE, "is missing: this model cannot chat")
+    recipe = read_recipe(whole.files, whole.manifest.architecture, config)  # 8
+    text = None
+    if recipe is None:
+        golden = whole.manifest.golden
+        text = read_text(whole.files, rows=config.vocab_size, golden=golden)
+        if text.template is None and manifest.task == "chat":
+            raise LoadRefusedError(TEMPLATE, "is missing: this model cannot chat")
     return LoadedModel(
         name=manifest.name,
         model_id=verified.model_id,
         task=manifest.task,
         module=module,
-        tokenizer=text.tokenizer,
-        template=text.template,
+        text=text,
+        recipe=recipe,
         end_ids=read_end_ids(whole.files, config),
         labels=read_labels(config) if manifest.task == "classify" else (),
-        vocabulary=config.vocab_size,
+        vocabulary=getattr(config, "vocab_size", 0),
         serving=manifest.serving,
         dtype=manifest.serving.dtype,
         torch_device=where,
@@ -154,10 +175,11 @@ def _config(verified: VerifiedModel) -> PreTrainedConfig:
     task = architecture.architecture_of(raw).task
     if task != manifest.task:
         raise LoadRefusedError(CONFIG, f"is of a model to {task}, not to {manifest.task}")
-    if manifest.serving.max_context > config.max_position_embeddings:
+    positions = architecture.positions(config)
+    if manifest.serving.max_context > positions:
         raise LoadRefusedError(
             CONFIG,
-            f"has {config.max_position_embeddings} positions, fewer than the "
+            f"has {positions} positions, fewer than the "
             f"{manifest.serving.max_context} of serving.max_context",
         )
     return config
@@ -188,7 +210,9 @@ def _check_tensors(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) ->
         for name, tensor in module.state_dict().items()
         if name not in tied
     }
-    found = {entry.name: entry.shape for entry in entries}
+    found = {place_of(entry.name): entry.shape for entry in entries}
+    if len(found) < len(entries):
+        raise LoadRefusedError("model", "two of its tensors have one place")
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
             raise LoadRefusedError(name, "the architecture needs this tensor, the model has none")
@@ -248,7 +272,7 @@ def _furnish(
     where: torch.device,
 ) -> None:
     """Give the module its tensors and the buffers that follow from its configuration."""
-    tensors = {name: found.tensor for name, found in placed.items()}
+    tensors = {place_of(name): found.tensor for name, found in placed.items()}
     module.load_state_dict(tensors, strict=False, assign=True)
     for name, original in tied.items():
         owner, _, attribute = name.rpartition(".")
@@ -266,7 +290,9 @@ def _check_resident(
         if tensor.is_meta:
             raise LoadRefusedError(name, "was left without a value")
     for name, found in placed.items():
-        if name not in held or not same_place(held[name], found.tensor):
+        place = place_of(name)
+        if place not in held or not same_place(held[place], found.tensor):
             raise LoadRefusedError(name, "is not what the module computes with")
     promised = {entry.name: entry.digest for entry in verified.tensors}
-    return ResidentTensors(module, promised, verified.manifest.tensor_rule)
+    places = {name: place_of(name) for name in promised if place_of(name) != name}
+    return ResidentTensors(module, promised, verified.manifest.tensor_rule, places)

@@ -219,7 +219,7 @@ class Patrol:
 
 
 def _check(entry: CatalogEntry, tensor: str, breathe: Callable[[int], None]) -> None:
-    resident, module = entry.loaded.resident, entry.loaded.module
+    resident = entry.loaded.resident
     if tensor:
         try:
             resident.check([tensor], breathe)
@@ -228,6 +228,5 @@ def _check(entry: CatalogEntry, tensor: str, breathe: Callable[[int], None]) -> 
             text = f"tensor {tensor} cannot be hashed where it lies: {error!r:.200}"
             raise ModelStoppedError(text) from error
         return
-    held = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
-    for name in sorted(held.difference(resident.names)):
+    for name in sorted(resident.surplus()):
         raise ModelStoppedError(f"tensor {name} was not there when the model was loaded")

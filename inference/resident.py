@@ -35,7 +35,8 @@ class ResidentTensors:
 
     `promised` are the manifest's tensor digests by parameter name, computed by `rule`. Buffers that
     follow from the configuration are in no manifest; their digests are taken here, so that a later
-    change of them is found like any other.
+    change of them is found like any other. `places` says where tensors lie in the module whose
+    promised name is another one.
     """
 
     def __init__(
@@ -43,8 +44,11 @@ class ResidentTensors:
         module: torch.nn.Module,
         promised: Mapping[str, bytes],
         rule: TensorRule = TENSOR_2,
+        places: Mapping[str, str] | None = None,
     ) -> None:
         self._module = module
+        self._places = dict(places or {})
+        self._names = {place: name for name, place in self._places.items()}
         self._rule = rule
         self._expected = dict(promised)
         derived = [name for name in self._tensors() if name not in promised]
@@ -70,6 +74,10 @@ class ResidentTensors:
         """Hash the named tensors where they lie; empty bytes stand for one that is gone."""
         return dict(self._hash(names))
 
+    def surplus(self) -> set[str]:
+        """Return what the module holds now and did not hold when it was loaded."""
+        return self._tensors().keys() - self._expected.keys()
+
     def changed(
         self, names: Iterable[str] | None = None, breathe: Breathe | None = None
     ) -> str | None:
@@ -79,8 +87,7 @@ class ResidentTensors:
         `breathe` is called after each.
         """
         if names is None:
-            surplus = self._tensors().keys() - self._expected.keys()
-            if surplus:
+            if surplus := self.surplus():
                 return min(surplus)
             names = self._expected
         for name, digest in self._hash(names, breathe):
@@ -96,11 +103,12 @@ class ResidentTensors:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         # A tied parameter is one tensor with two names and is listed under the first.
-        return dict(self._module.named_parameters()) | dict(self._module.named_buffers())
+        held = dict(self._module.named_parameters()) | dict(self._module.named_buffers())
+        return {self._names.get(place, place): tensor for place, tensor in held.items()}
 
     def _tensor(self, name: str) -> torch.Tensor | None:
         # Looked up by its path: listing all tensors for each would take longer than hashing one.
-        owner, _, attribute = name.rpartition(".")
+        owner, _, attribute = self._places.get(name, name).rpartition(".")
         try:
             module = self._module.get_submodule(owner)
         except AttributeError:

@@ -23,13 +23,11 @@ from typing import Final, TypeAlias
 
 from inference.catalog import Catalog, CatalogEntry
 from inference.config import ModelConfig
-from inference.engine.classifier import Classifier
 from inference.engine.device import capacity, choose_device, give_back, release
 from inference.engine.engines import open_engine
 from inference.engine.footprint import footprint, tensors_bytes
-from inference.engine.generator import Generator
 from inference.errors import NodeError, UnavailableError
-from inference.loader import LoadedModel, load
+from inference.loader import load
 from inference.memory_budget import Holding, giving_way
 from inference.office import Office
 from registry.errors import ConfigError, WeightproofError
@@ -226,7 +224,8 @@ class Stock:
             threads=self._config.threads,
             progress=progress(f"loading {model.name}", tensors_bytes(verified.tensors)),
         )
-        engine = self._engine(loaded)
+        kind, limit = self._config.engine, self._config.max_queue
+        engine = open_engine(loaded, kind=kind, queue_limit=limit)
         return CatalogEntry(
             model.name,
             verified,
@@ -237,12 +236,6 @@ class Stock:
             needed,
             model.exact_price,
         )
-
-    def _engine(self, loaded: LoadedModel) -> Generator | Classifier:
-        if loaded.task == "chat":
-            kind = self._config.engine
-            return open_engine(kind, loaded, queue_limit=self._config.max_queue)
-        return Classifier(loaded, queue_limit=self._config.max_queue)
 
     def _put(self, entry: CatalogEntry) -> str:
         """Put an entry on sale; return the ModelId that had its name before, or nothing."""

@@ -65,8 +65,11 @@ def architecture_of(config: Mapping[str, object]) -> str:
 
 
 def serving_of(config: Mapping[str, object], tensors: Sequence[TensorEntry], task: str) -> Serving:
-    """Return serving limits: the context of the configuration, the dtype of most weight bytes."""
-    context = next((config[key] for key in _CONTEXT_KEYS if key in config), None)
+    """Return serving limits: the context of the configuration, the dtype of most weight bytes.
+
+    What a model of images reads is its patches, and one token for the whole.
+    """
+    context = next((config[key] for key in _CONTEXT_KEYS if key in config), _patches(config))
     if not isinstance(context, int) or context <= 0:
         raise FileRefusedError(
             CONFIG, "gives no context length", hint="say how the model is served: serving=…"
@@ -76,6 +79,13 @@ def serving_of(config: Mapping[str, object], tensors: Sequence[TensorEntry], tas
         sizes[tensor.dtype] += DTYPE_BYTES[tensor.dtype] * prod(tensor.shape)
     output = min(context // _OUTPUT_SHARE, _OUTPUT_TOKENS) if task == "chat" else 0
     return Serving(sizes.most_common(1)[0][0], context, output)
+
+
+def _patches(config: Mapping[str, object]) -> int | None:
+    image, patch = config.get("image_size"), config.get("patch_size")
+    if isinstance(image, int) and isinstance(patch, int) and 0 < patch <= image:
+        return (image // patch) ** 2 + 1
+    return None
 
 
 def hash_tensors(

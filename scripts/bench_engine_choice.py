@@ -22,7 +22,7 @@ import torch
 
 from inference.config import ENGINES
 from inference.demo.models import prepare_smollm2
-from inference.engine.engines import open_engine
+from inference.engine.engines import open_generator
 from inference.engine.facts import EngineFacts
 from inference.engine.generator import Generator
 from inference.engine.sampling import Sampling
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     with Devnet.start() as net, _verified(net, folder) as verified:
         for kind in ENGINES:
             loaded = load(verified, device=options.device, threads=options.threads)
-            engines[kind] = open_engine(kind, loaded, queue_limit=max(options.calls))
+            engines[kind] = open_generator(kind, loaded, queue_limit=max(options.calls))
     for engine in engines.values():
         _tokens_per_s(engine, min(options.calls), options.tokens)  # compiles what is compiled
     result = {

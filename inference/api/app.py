@@ -13,13 +13,24 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
-from inference.api import admin, attest, chat, classify, completions, metrics, models, proofs
+from inference.api import (
+    admin,
+    attest,
+    chat,
+    classify,
+    completions,
+    embeddings,
+    metrics,
+    models,
+    proofs,
+)
 from inference.api.body import read_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
+from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle, problem
-from inference.api.schemas import ClassifyRequest, parse
+from inference.api.schemas import parse
 from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError, PaymentRefusedError
@@ -28,7 +39,7 @@ from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
-_Ask = TypeVar("_Ask", ChatRequest, CompletionRequest, ClassifyRequest)
+_Ask = TypeVar("_Ask", ChatRequest, CompletionRequest, ClassifyRequest, EmbeddingsRequest)
 # Browser clients may read only what is named here (x402 over HTTP, CORS).
 _EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
 
@@ -42,6 +53,7 @@ def create_app(node: Node) -> FastAPI:
     _paid(app, node, CHAT_PATH, "chat", ChatRequest, chat.prepare)
     _paid(app, node, COMPLETIONS_PATH, "chat", CompletionRequest, completions.prepare)
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
+    _paid(app, node, "/v1/embeddings", "embed", EmbeddingsRequest, embeddings.prepare)
     app.include_router(models.router(node))
     app.include_router(proofs.router(node))
     app.include_router(admin.router(node))

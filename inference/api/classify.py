@@ -1,62 +1,48 @@
-"""`POST /v1/classify`: labels and scores for one or more texts."""
+"""`POST /v1/classify`: labels and scores for one or more texts, or for an image."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import json
+import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
 
-from inference.api.schemas import ClassifyRequest
-from inference.api.sse import DONE, event
+from inference.api.encoder_bodies import ClassifyRequest
+from inference.api.read_work import ReadWork
 from inference.catalog import CatalogEntry
-from inference.engine.classifier import Classifier
-from inference.errors import NodeError, RequestError
-from inference.payments.pricing import Usage
+from inference.engine.classifier import Classifier, best
+from inference.engine.image_classifier import ImageClassifier
+from inference.engine.image_header import Format
+from inference.errors import RequestError
+
+_DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,(.*)", re.DOTALL)
+_TYPES: Final = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}
 
 
-class ClassifyWork:
-    """One classification: a `Work` that reads tokens and makes none."""
+class ClassifyWork(ReadWork):
+    """One classification: a `Work` that reads tokens, or an image's patches, and makes none."""
 
-    streams = False
-    max_output_tokens = 0
-
-    def __init__(self, entry: CatalogEntry, classifier: Classifier, ask: ClassifyRequest) -> None:
+    def __init__(
+        self,
+        entry: CatalogEntry,
+        score: Callable[[], Awaitable[list[dict[str, float]]]],
+        input_tokens: int,
+        input_ids: tuple[int, ...],
+    ) -> None:
+        super().__init__(input_tokens, input_ids)
         self._entry = entry
-        self._classifier = classifier
-        self._encoded = classifier.encode(ask.texts())
-        self.input_ids = tuple(token for ids in self._encoded for token in ids)
-        self.input_tokens = len(self.input_ids)
-
-    @property
-    def usage(self) -> Usage:
-        """Return the tokens read."""
-        return Usage(self.input_tokens, 0)
-
-    @property
-    def output_ids(self) -> tuple[int, ...]:
-        """Return no tokens: a classifier makes none."""
-        return ()
-
-    @property
-    def sampling(self) -> None:
-        """Return nothing: no token is drawn."""
-
-    @property
-    def finish(self) -> str:
-        """Return none: a classification has no end to reach."""
-        return "none"
+        self._score = score
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
-        results = await self._classifier.score(self._encoded)
+        results = await self._score()
         data = [
-            {
-                "index": index,
-                "label": max(scores, key=lambda name: scores[name]),
-                "scores": scores,
-            }
+            {"index": index, "label": best(scores), "scores": scores}
             for index, scores in enumerate(results)
         ]
         yield json.dumps(
@@ -66,21 +52,58 @@ class ClassifyWork:
                 "created": int(time.time()),
                 "model": self._entry.name,
                 "data": data,
-                "usage": {"prompt_tokens": self.input_tokens, "total_tokens": self.input_tokens},
+                "usage": self.told_usage(),
             }
         ).encode()
 
-    def failing(self, failure: NodeError) -> bytes:
-        """Return the error as an event; classifications are not streamed today."""
-        return event({"error": {"message": failure.message, "code": failure.code}})
-
-    def closing(self, bundle: Mapping[str, object]) -> bytes:
-        """Return the receipt as an event."""
-        return event({"weightproof": bundle}) + DONE
-
 
 async def prepare(entry: CatalogEntry, ask: ClassifyRequest) -> ClassifyWork:
-    """Return the work of a request. Raises `RequestError` when a text is too long."""
-    if not isinstance(entry.engine, Classifier):
+    """Return the work of a request.
+
+    Raises `RequestError` that names the field at fault, `UnavailableError` when too many images
+    wait to be decoded.
+    """
+    engine = entry.engine
+    if isinstance(engine, ImageClassifier):
+        return await _see(entry, engine, ask)
+    if not isinstance(engine, Classifier):
         raise RequestError(f"model {entry.name} does not classify", param="model")
-    return await asyncio.to_thread(ClassifyWork, entry, entry.engine, ask)
+    if ask.image is not None:
+        raise RequestError(f"image: model {entry.name} reads texts", param="image")
+    if ask.input is None:
+        raise RequestError("input: a text to classify is missing", param="input")
+    encoded = await engine.read(ask.input)
+    ids = tuple(token for text in encoded for token in text)
+    return ClassifyWork(entry, lambda: engine.score(encoded), len(ids), ids)
+
+
+async def _see(entry: CatalogEntry, engine: ImageClassifier, ask: ClassifyRequest) -> ClassifyWork:
+    if ask.input is not None:
+        raise RequestError(f"input: model {entry.name} reads images", param="input")
+    if ask.image is None:
+        raise RequestError("image: an image to classify is missing", param="image")
+    file, named = await asyncio.to_thread(read_image_field, ask.image)
+    pixels = await engine.read(file, named)
+    return ClassifyWork(entry, lambda: engine.score([pixels]), engine.input_tokens, ())
+
+
+def read_image_field(text: str) -> tuple[bytes, Format | None]:
+    """Return a file from base64 or a data URL, and the format that the URL names.
+
+    Raises `RequestError`; nothing is ever fetched.
+    """
+    named: Format | None = None
+    if found := _DATA_URL.fullmatch(text):
+        kind, text = found.groups()
+        if kind not in _TYPES:
+            raise RequestError(
+                f"image: {kind} is not read, only {', '.join(_TYPES)}", param="image"
+            )
+        named = Format(_TYPES[kind])
+    try:
+        return base64.b64decode(text, validate=True), named
+    except (binascii.Error, ValueError) as error:
+        raise RequestError(
+            "image: is neither base64 nor a data URL with base64; other URLs are not fetched",
+            param="image",
+        ) from error

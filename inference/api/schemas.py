@@ -1,6 +1,6 @@
 """Request bodies, strict: an unknown or unsupported field is a 400 that names it.
 
-`input` of `/v1/classify` is vLLM's; the bodies of text are in files of their own.
+Each route's body is in a file of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from collections.abc import Collection, Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from inference.errors import RequestError
 
-MAX_INPUTS = 256
 # Of what a refusal repeats of a body.
 _MAX_FIELD: Final = 200
 _MAX_MESSAGE: Final = 500
@@ -28,18 +27,6 @@ class StrictBody(BaseModel):
     """An object of a body: every field known, every value of its own type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ClassifyRequest(StrictBody):
-    """Body of `POST /v1/classify`."""
-
-    model: Name
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
-    user: Name | None = None
-
-    def texts(self) -> list[str]:
-        """Return the inputs as a list."""
-        return [self.input] if isinstance(self.input, str) else list(self.input)
 
 
 def parse(kind: type[_Body], body: bytes) -> _Body:

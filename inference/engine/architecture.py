@@ -25,6 +25,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from inference.engine.config_rules import (
@@ -32,6 +34,7 @@ from inference.engine.config_rules import (
     GPT2_FIELDS,
     LLAMA_FIELDS,
     QWEN2_FIELDS,
+    VIT_FIELDS,
     Fields,
     check_fields,
 )
@@ -52,13 +55,17 @@ _CONSTRUCTION_ERRORS: Final = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture of the allow-list: what it does, its classes, its config's fields."""
+    """One architecture of the allow-list: what it does, its classes, its config's fields.
+
+    `sees` says that it reads images and no text.
+    """
 
     task: str
     model_type: str
     config: type[PreTrainedConfig]
     model: type[PreTrainedModel]
     fields: Fields
+    sees: bool = False
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
@@ -69,6 +76,9 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         "classify", "bert", BertConfig, BertForSequenceClassification, BERT_FIELDS
     ),
     "BertModel": Architecture("embed", "bert", BertConfig, BertModel, BERT_FIELDS),
+    "ViTForImageClassification": Architecture(
+        "classify", "vit", ViTConfig, ViTForImageClassification, VIT_FIELDS, sees=True
+    ),
 }
 
 
@@ -93,7 +103,16 @@ def read_config(raw: Mapping[str, Any], *, layers_at_most: int) -> PreTrainedCon
     if config.hidden_size % config.num_attention_heads:
         raise LoadRefusedError(PATH, "hidden_size is no multiple of num_attention_heads")
     _check_heads(config)
+    if architecture.sees and not config.patch_size <= config.image_size:
+        raise LoadRefusedError(PATH, "patch_size is larger than image_size")
     return config
+
+
+def positions(config: PreTrainedConfig) -> int:
+    """Return how many tokens a model reads at most: of an image its patches, and one for all."""
+    if hasattr(config, "image_size"):
+        return int((config.image_size // config.patch_size) ** 2) + 1
+    return int(config.max_position_embeddings)
 
 
 def architecture_of(raw: Mapping[str, Any]) -> Architecture:
@@ -138,7 +157,7 @@ def tied_names(module: PreTrainedModel) -> dict[str, str]:
 
     A file of weights holds the original only.
     """
-    if not module.config.tie_word_embeddings:
+    if not getattr(module.config, "tie_word_embeddings", False):
         return {}
     present = module.state_dict().keys()
     tied: Mapping[str, str] = getattr(module, "_tied_weights_keys", None) or {}

@@ -23,20 +23,20 @@ _ACTIVATIONS: Final = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", 
 _ROPE_TYPES: Final = ("default", "linear", "llama3", "yarn")
 
 
-def check_fields(raw: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return the fields of a parsed config.json that are passed on.
+def check_fields(raw: Mapping[str, Any], fields: Fields, *, path: str = _PATH) -> dict[str, Any]:
+    """Return the fields of a parsed configuration that are passed on; `path` is its file.
 
     Raises `LoadRefusedError` that names a field which is unknown or out of bounds.
     """
     kept = {}
     for name, value in raw.items():
         if name not in fields:
-            raise LoadRefusedError(_PATH, f"has the unknown field {name!r:.60}")
+            raise LoadRefusedError(path, f"has the unknown field {name!r:.60}")
         rule = fields[name]
         if rule is None:
             continue
         if not rule(value):
-            raise LoadRefusedError(_PATH, f"{name} is {value!r:.60}, which is not allowed")
+            raise LoadRefusedError(path, f"{name} is {value!r:.60}, which is not allowed")
         kept[name] = value
     return kept
 
@@ -205,4 +205,58 @@ BERT_FIELDS: Final[Fields] = {
     "position_embedding_type": _choice("absolute"),
     "type_vocab_size": _whole(1, 64),
     "id2label": _labels,
+}
+# Pixels to a side; what a model sees at once has been a few hundred.
+_PIXELS: Final = _whole(1, 2048)
+VIT_FIELDS: Final[Fields] = {
+    **dict.fromkeys(("architectures", "model_type", "dtype", "torch_dtype")),
+    **dict.fromkeys(("_name_or_path", "transformers_version", "initializer_range")),
+    **dict.fromkeys(("output_attentions", "output_hidden_states", "finetuning_task")),
+    **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "label2id")),
+    # Of parts that a classifier of images does not have: a pooler, a decoder.
+    **dict.fromkeys(("encoder_stride", "pooler_act", "pooler_output_size", "problem_type")),
+    "is_encoder_decoder": _choice(False),
+    "chunk_size_feed_forward": _choice(0),
+    "hidden_size": _SIZE,
+    "intermediate_size": _SIZE,
+    "num_hidden_layers": _LAYERS,
+    "num_attention_heads": _LAYERS,
+    "hidden_act": _choice(*_ACTIVATIONS),
+    "layer_norm_eps": _EPSILON,
+    "image_size": _PIXELS,
+    "patch_size": _PIXELS,
+    "num_channels": _choice(3),
+    "qkv_bias": _flag,
+    "id2label": _labels,
+}
+
+
+def _side(value: Any) -> bool:
+    """Allow a size in pixels: one number, or equal height and width."""
+    if isinstance(value, dict):
+        return set(value) == {"height", "width"} and all(_PIXELS(side) for side in value.values())
+    return _PIXELS(value)
+
+
+def _by_channel(low: float, high: float) -> Rule:
+    number = _number(low, high)
+    return lambda value: isinstance(value, list) and len(value) == 3 and all(map(number, value))
+
+
+PREPROCESSOR_FIELDS: Final[Fields] = {
+    "image_processor_type": _choice(
+        "ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil"
+    ),
+    "feature_extractor_type": _choice("ViTFeatureExtractor"),
+    "do_resize": _choice(True),
+    "do_rescale": _flag,
+    "do_normalize": _flag,
+    # What comes in is made RGB anyway.
+    "do_convert_rgb": _optional(_flag),
+    "size": _side,
+    # Pillow's numbers of its filters.
+    "resample": _whole(0, 5),
+    "rescale_factor": _number(1e-6, 1e3),
+    "image_mean": _by_channel(-1e3, 1e3),
+    "image_std": _by_channel(1e-6, 1e3),
 }

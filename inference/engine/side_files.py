@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from transformers import PreTrainedConfig
 
+from inference.engine.architecture import ARCHITECTURES
+from inference.engine.image_recipe import PATH as PREPROCESSOR
+from inference.engine.image_recipe import ImageRecipe
 from inference.errors import LoadRefusedError
 from registry.adapter_config import PATH as ADAPTER
 from registry.adapter_config import LoraConfig, read_config
@@ -27,6 +30,7 @@ __all__ = [
     "read_end_ids",
     "read_json",
     "read_labels",
+    "read_recipe",
     "read_text",
 ]
 
@@ -34,7 +38,7 @@ INDEX: Final = "model.safetensors.index.json"
 # Files that are read, and files that nothing here reads and no loader runs.
 _READ: Final = re.compile(
     r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json"
-    r"|chat_template\.jinja|model\.safetensors\.index\.json|[^/]+\.safetensors"
+    r"|preprocessor_config\.json|chat_template\.jinja|model\.safetensors\.index\.json|[^/]+\.safetensors"
 )
 _INERT: Final = re.compile(
     r"(README|LICENSE|NOTICE|USE_POLICY)[A-Za-z0-9._-]*|[^/]+\.(md|txt)|\.gitattributes"
@@ -106,7 +110,7 @@ def read_bytes(files: Mapping[str, SealedFile], path: str) -> bytes:
 
 def read_end_ids(files: Mapping[str, SealedFile], config: PreTrainedConfig) -> frozenset[int]:
     """Return the tokens that end an answer: generation_config.json's, else config.json's."""
-    named: Any = config.eos_token_id
+    named: Any = getattr(config, "eos_token_id", None)
     path = CONFIG
     if GENERATION in files:
         generation = read_json(files, GENERATION)
@@ -139,6 +143,24 @@ def read_adapter(files: Mapping[str, SealedFile]) -> LoraConfig:
         return read_config(files[ADAPTER].bytes())
     except FileRefusedError as error:
         raise LoadRefusedError(error.path, error.rule, hint=error.hint) from error
+
+
+def read_recipe(
+    files: Mapping[str, SealedFile], architecture: str, config: PreTrainedConfig
+) -> ImageRecipe | None:
+    """Return how the images of a model that sees are prepared; None for one that reads text.
+
+    A model has either files of text or the file of images. Raises `LoadRefusedError`.
+    """
+    sees = ARCHITECTURES[architecture].sees
+    for path in TEXT_FILES if sees else (PREPROCESSOR,):
+        if path in files and path != CONFIG:
+            raise LoadRefusedError(path, f"is of no use to a {architecture}")
+    if not sees:
+        return None
+    if PREPROCESSOR not in files:
+        raise LoadRefusedError(PREPROCESSOR, "is missing")
+    return ImageRecipe.read(read_json(files, PREPROCESSOR), size=config.image_size)
 
 
 def read_labels(config: PreTrainedConfig) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 TEMPLATE = (
@@ -115,6 +117,34 @@ def bert(folder: Path) -> Path:
     return _save(folder, BertModel(_bert_config()), _tokenizer(wrapped=True))
 
 
+def vit(folder: Path, labels: tuple[str, ...] = ("cat", "dog", "fish")) -> Path:
+    """A classifier of images of 32 by 32 pixels in 16 patches, and its recipe; no tokenizer."""
+    config = ViTConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        id2label=dict(enumerate(labels)),
+        label2id={name: n for n, name in enumerate(labels)},
+    )
+    _save_weights(folder, ViTForImageClassification(config))
+    recipe = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "ViTImageProcessor",
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 32, "width": 32},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(recipe))
+    return folder
+
+
 def edit_json(path: Path, **changes: object) -> None:
     """Set keys of a JSON file; None removes one."""
     value = json.loads(path.read_text())
@@ -147,15 +177,19 @@ def _chat_model(folder: Path, model: PreTrainedModel, template: str = TEMPLATE) 
 
 
 def _save(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
+    _save_weights(folder, model)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": SPECIAL[0]}))
+    return folder
+
+
+def _save_weights(folder: Path, model: PreTrainedModel) -> None:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():
             # Wide enough that the next token depends on what was read.
             parameter.normal_(0.0, 0.3, generator=generator)
     model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": SPECIAL[0]}))
-    return folder
 
 
 def _tokenizer(*, wrapped: bool) -> Tokenizer:

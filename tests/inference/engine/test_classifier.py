@@ -1,4 +1,4 @@
-"""Labels and scores equal to the reference, each text by itself."""
+"""Labels and scores equal to the reference, whatever is computed beside a text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from transformers import AutoModelForSequenceClassification
 from inference.engine.classifier import Classifier
 from inference.errors import GenerationError, LoadRefusedError, RequestError, UnavailableError
 from inference.loader import LoadedModel, load
-from tests.inference import tiny_models
+from registry.manifest_parts import Parent
+from registry.record import Kind
+from tests.inference import tiny_adapters, tiny_models
 from tests.inference.shelf import Shelf
 
 LABELS = ("bad", "good", "unsure")
@@ -38,11 +40,20 @@ def classifier(loaded: LoadedModel) -> Iterator[Classifier]:
     running.close()
 
 
-@pytest.mark.parametrize("texts", [[], ["short", "long " * 40]])
-def test_no_text_and_a_text_that_is_too_long_are_refused(
-    classifier: Classifier, texts: list[str]
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ([], "no text"),
+        (["short", ""], "text 1 is empty"),
+        (["short", "long " * 40], r"text 1 has \d+ tokens, this model reads 1 to 128"),
+        (["x" * 10_000], "text 0 has 10000 characters"),
+        (["\ud800"], "text 0: the text is not valid Unicode"),
+    ],
+)
+def test_no_text_an_empty_one_and_one_that_is_too_long_are_refused(
+    classifier: Classifier, texts: list[str], reason: str
 ) -> None:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(RequestError, match=reason) as caught:
         classifier.encode(texts)
     assert caught.value.param == "input"
 
@@ -78,10 +89,12 @@ def test_scores_that_are_not_numbers_are_an_error(
         asyncio.run(classifier.classify(TEXTS))
 
 
-def test_scores_equal_the_reference_and_add_up_to_one(classifier: Classifier, folder: Path) -> None:
+def test_a_text_alone_has_the_scores_of_the_reference_to_the_bit(
+    classifier: Classifier, folder: Path
+) -> None:
     reference = AutoModelForSequenceClassification.from_pretrained(folder)
-    results = asyncio.run(classifier.classify(TEXTS))
-    for ids, scores in zip(classifier.encode(TEXTS), results, strict=True):
+    for text, ids in zip(TEXTS, classifier.encode(TEXTS), strict=True):
+        (scores,) = asyncio.run(classifier.classify([text]))
         with torch.inference_mode():
             expected = reference(torch.tensor([ids])).logits[0].double().softmax(dim=-1)
         assert tuple(scores) == LABELS
@@ -89,12 +102,38 @@ def test_scores_equal_the_reference_and_add_up_to_one(classifier: Classifier, fo
         assert sum(scores.values()) == pytest.approx(1.0)
 
 
-def test_a_text_has_the_same_scores_whatever_comes_with_it(classifier: Classifier) -> None:
-    async def work() -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-        return await classifier.classify(TEXTS), await classifier.classify([TEXTS[1]])
+def test_companions_change_the_last_digits_at_most(classifier: Classifier) -> None:
+    async def work() -> tuple[list[dict[str, float]], list[list[dict[str, float]]]]:
+        together = await classifier.classify(TEXTS * 5)
+        return together, [await classifier.classify([text]) for text in TEXTS]
 
     together, alone = asyncio.run(work())
-    assert together[1] == alone[0]
+    for number, scores in enumerate(together):
+        assert scores == pytest.approx(alone[number % len(TEXTS)][0], abs=1e-5, rel=0)
+
+
+def test_an_adapter_changes_what_is_computed_in_batches_too(
+    shelf: Shelf, folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    sides = {f"bert.encoder.layer.{n}.attention.self.query": (32, 32) for n in range(2)}
+    options = {"target_modules": ["query"], "task_type": "SEQ_CLS"}
+    adapter = tiny_adapters.adapter(tmp_path / "adapter", sides, **options)
+    parent = Parent(Kind.MODEL, loaded.model_id)
+    with shelf.verified(adapter, task="classify", parents=(parent,)) as verified:
+        changed = load(verified, device="cpu", threads=1)
+    running = Classifier(changed)
+    try:
+        results = asyncio.run(running.classify(TEXTS))
+        encoded = running.encode(TEXTS)
+    finally:
+        running.close()
+    for ids, scores in zip(encoded, results, strict=True):
+        with torch.inference_mode():
+            inputs = torch.tensor([ids])
+            expected = changed.module(inputs).logits[0].double().softmax(dim=-1).tolist()
+            without = loaded.module(inputs).logits[0].double().softmax(dim=-1).tolist()
+        assert list(scores.values()) == pytest.approx(expected, abs=1e-5, rel=0)
+        assert list(scores.values()) != pytest.approx(without, abs=1e-3, rel=0)
 
 
 def test_token_counts_include_what_the_model_wants_around_a_text(classifier: Classifier) -> None:

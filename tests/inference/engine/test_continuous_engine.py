@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from inference.engine.continuous_engine import ContinuousEngine
-from inference.engine.engines import open_engine
+from inference.engine.engines import open_generator
 from inference.engine.generator import Generator
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import Delta, GenerationRequest
@@ -57,7 +57,7 @@ def loaded(shelf: Shelf, folder: Path) -> LoadedModel:
 
 @pytest.fixture(params=KINDS)
 def engine(loaded: LoadedModel, request: pytest.FixtureRequest) -> Iterator[Generator]:
-    running = open_engine(request.param, loaded, queue_limit=2)
+    running = open_generator(request.param, loaded, queue_limit=2)
     yield running
     running.close()
 
@@ -111,7 +111,7 @@ class OnlyEven:
 
 def test_an_engine_nobody_knows_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(ConfigError, match="no engine 'vllm'"):
-        open_engine("vllm", loaded, queue_limit=1)
+        open_generator("vllm", loaded, queue_limit=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +120,7 @@ def test_a_model_that_does_not_chat_is_refused(shelf: Shelf, tmp_path: Path, kin
     with shelf.verified(folder, task="classify") as verified:
         loaded = load(verified, device="cpu", threads=1)
     with pytest.raises(LoadRefusedError, match="cannot chat"):
-        open_engine(kind, loaded, queue_limit=1)
+        open_generator(kind, loaded, queue_limit=1)
 
 
 def test_what_it_cannot_promise_is_refused_by_name(theirs: ContinuousEngine) -> None:
@@ -223,7 +223,7 @@ def test_a_pass_that_fails_ends_what_was_under_way_and_the_engine_goes_on(
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_ends_calls_under_way_and_refuses_new_ones(loaded: LoadedModel, kind: str) -> None:
     before = set(threading.enumerate())
-    engine = open_engine(kind, loaded, queue_limit=2)
+    engine = open_generator(kind, loaded, queue_limit=2)
 
     async def work() -> None:
         ids = [engine.submit(GenerationRequest(PROMPT, Sampling(80))) for _ in range(2)]
@@ -273,7 +273,7 @@ def test_both_engines_draw_the_same_tokens(loaded: LoadedModel) -> None:
     )
     answers = []
     for kind in KINDS:
-        engine = open_engine(kind, loaded, queue_limit=2)
+        engine = open_generator(kind, loaded, queue_limit=2)
         answers.append(run(generate(engine, how)))
         engine.close()
     ours, theirs = answers
@@ -316,12 +316,12 @@ def test_deltas_add_up_and_the_last_one_says_why(engine: Generator, loaded: Load
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_end_token_ends_the_answer_and_is_counted(loaded: LoadedModel, kind: str) -> None:
-    engine = open_engine(kind, loaded, queue_limit=2)
+    engine = open_generator(kind, loaded, queue_limit=2)
     made = tokens(run(generate(engine, Sampling(20))))
     engine.close()
     object.__setattr__(loaded, "end_ids", frozenset({made[5]}))
     first = made.index(made[5])
-    engine = open_engine(kind, loaded, queue_limit=2)
+    engine = open_generator(kind, loaded, queue_limit=2)
     deltas = run(generate(engine, Sampling(20)))
     engine.close()
     assert tokens(deltas) == made[: first + 1]
@@ -358,7 +358,7 @@ def test_a_cancelled_call_frees_its_place_and_its_memory(engine: Generator) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_call_cancelled_at_once_is_not_computed(loaded: LoadedModel, kind: str) -> None:
-    engine = open_engine(kind, loaded, queue_limit=20)
+    engine = open_generator(kind, loaded, queue_limit=20)
 
     async def work() -> None:
         for _ in range(20):
