@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 
 from inference.catalog import Catalog, CatalogEntry
 from inference.database import Database
-from inference.engine.facts import EngineStats
 from inference.errors import NodeError
 from inference.metrics import label
 from inference.payments import books
@@ -59,7 +58,7 @@ class Gauges(Collector):
             )
 
     def _engines(self, entries: list[CatalogEntry]) -> Iterator[Metric]:
-        stats = {entry.name: found for entry in entries if (found := stats_of(entry))}
+        stats = {entry.name: entry.engine.stats() for entry in entries}
         for field, (name, about) in (_NOW | _SO_FAR).items():
             kind = GaugeMetricFamily if field in _NOW else CounterMetricFamily
             family = kind(name, about, labels=["model"])
@@ -83,12 +82,6 @@ class Gauges(Collector):
             memory.add_metric(labels, entry.memory)
             calls.add_metric(labels, standing.leases)
         yield from (on_sale, memory, calls)
-
-
-def stats_of(entry: CatalogEntry) -> EngineStats | None:
-    """Return what an entry's engine counts, or None for one that does not count."""
-    stats: Callable[[], EngineStats] | None = getattr(entry.engine, "stats", None)
-    return None if stats is None else stats()
 
 
 def _node(health: Mapping[str, object]) -> Iterator[Metric]:

@@ -25,6 +25,7 @@ from inference.demo.models import prepare_smollm2
 from inference.engine.engines import open_generator
 from inference.engine.facts import EngineFacts
 from inference.engine.generator import Generator
+from inference.engine.prompter import Prompter
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import load
@@ -59,8 +60,11 @@ def main(arguments: Sequence[str]) -> None:
         for kind in ENGINES:
             loaded = load(verified, device=options.device, threads=options.threads)
             engines[kind] = open_generator(kind, loaded, queue_limit=max(options.calls))
+    asks = [f"Tell me about {topic}." for topic in _TOPICS * max(options.calls)]
+    reader = Prompter(loaded)
+    prompts = [reader.encode_chat([{"role": "user", "content": ask}]) for ask in asks]
     for engine in engines.values():
-        _tokens_per_s(engine, min(options.calls), options.tokens)  # compiles what is compiled
+        _tokens_per_s(engine, prompts[:1], options.tokens)  # compiles what is compiled
     result = {
         "bench": "engine_choice",
         "machine": f"{processors()} x {platform.machine()}",
@@ -69,7 +73,9 @@ def main(arguments: Sequence[str]) -> None:
         "tokens": options.tokens,
         "rounds": options.rounds,
         "engines": {kind: _named(engine.facts) for kind, engine in engines.items()},
-        "calls": {n: _measure(engines, n, options.tokens, options.rounds) for n in options.calls},
+        "calls": {
+            n: _measure(engines, prompts[:n], options.tokens, options.rounds) for n in options.calls
+        },
     }
     for engine in engines.values():
         engine.close()
@@ -77,12 +83,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _measure(
-    engines: dict[str, Generator], calls: int, tokens: int, rounds: int
+    engines: dict[str, Generator], prompts: list[tuple[int, ...]], tokens: int, rounds: int
 ) -> dict[str, object]:
     rates: dict[str, list[float]] = {kind: [] for kind in engines}
     for number in range(rounds):
         for kind in list(engines)[:: 1 if number % 2 else -1]:
-            rates[kind].append(_tokens_per_s(engines[kind], calls, tokens))
+            rates[kind].append(_tokens_per_s(engines[kind], prompts, tokens))
     ours, theirs = (rates[kind] for kind in ENGINES)
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
     return {
@@ -92,10 +98,8 @@ def _measure(
     }
 
 
-def _tokens_per_s(engine: Generator, calls: int, tokens: int) -> float:
+def _tokens_per_s(engine: Generator, prompts: list[tuple[int, ...]], tokens: int) -> float:
     """Return how many tokens all calls made together in a second."""
-    asks = (f"Tell me about {topic}." for topic in _TOPICS * calls)
-    prompts = [engine.encode_chat([{"role": "user", "content": next(asks)}]) for _ in range(calls)]
 
     async def answer(prompt: tuple[int, ...]) -> int:
         id = engine.submit(GenerationRequest(prompt, Sampling(tokens)))

@@ -5,21 +5,19 @@ It follows from the request's bytes, the model and a seed alone, so that both ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
 from inference.api.response_format import schema_of
 from inference.api.schemas import parse
-from inference.api.tool_body import Tool
 from inference.api.tool_calls import format_of, frames_of
 from inference.engine.grammar import Grammar, Vocabulary, vocabulary_of
+from inference.engine.prompter import Prompter
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.errors import ModelUnknownError, RequestError
 from inference.loader import LoadedModel
-from registry.errors import TemplateRefusedError
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
@@ -86,8 +84,11 @@ def plan_chat(ask: ChatRequest, loaded: LoadedModel, *, seed: int) -> TextPlan:
     """Return the plan of a chat request. Raises `RequestError` that names a field."""
     tools = ask.offered_tools()
     form = _tool_format(loaded) if tools else ""
+    prompt = Prompter(loaded).encode_chat(
+        [message.plain() for message in ask.messages], [tool.plain() for tool in tools]
+    )
     return TextPlan(
-        prompts=(_chat_prompt(ask, tools, loaded),),
+        prompts=(prompt,),
         sampling=ask.sampling(seed=seed),
         choices=ask.choices,
         exact=ask.exact,
@@ -98,25 +99,8 @@ def plan_chat(ask: ChatRequest, loaded: LoadedModel, *, seed: int) -> TextPlan:
 
 def plan_completion(ask: CompletionRequest, loaded: LoadedModel, *, seed: int) -> TextPlan:
     """Return the plan of a completion request. Raises `RequestError` that names a field."""
-    try:
-        prompts = tuple(
-            loaded.tokenizer.encode(prompt, add_special=True) for prompt in ask.prompts()
-        )
-    except TemplateRefusedError as error:
-        raise RequestError(f"prompt: {error.message}", param="prompt") from error
+    prompts = tuple(map(Prompter(loaded).encode_text, ask.prompts()))
     return TextPlan(prompts, ask.sampling(seed=seed), ask.choices, ask.exact)
-
-
-def _chat_prompt(ask: ChatRequest, tools: Sequence[Tool], loaded: LoadedModel) -> tuple[int, ...]:
-    if loaded.template is None:
-        raise RequestError(f"model {loaded.name} does not chat", param="model")
-    try:
-        text = loaded.template.render(
-            [message.plain() for message in ask.messages], [tool.plain() for tool in tools]
-        )
-        return loaded.tokenizer.encode(text, add_special=False)
-    except TemplateRefusedError as error:
-        raise RequestError(f"messages: {error.message}", param="messages") from error
 
 
 def _tool_format(loaded: LoadedModel) -> str:

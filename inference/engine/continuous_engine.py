@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from collections.abc import Sequence as Many
+from collections.abc import AsyncIterator
 from threading import Lock
 from typing import Any, Final
 
@@ -80,18 +79,6 @@ class ContinuousEngine:
     def facts_for(self, *, exact: bool) -> EngineFacts:
         """Return what computes; it is exact for nobody."""
         return self.facts
-
-    def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the prompt's token ids; see `Generator`."""
-        return self._prompter.encode_chat(messages)
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Return the token ids of a text to continue as it is; see `Generator`."""
-        return self._prompter.encode_text(text)
-
-    def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
-        """Return how many tokens a prompt takes."""
-        return len(self.encode_chat(messages))
 
     def check_length(self, input_tokens: int, max_output_tokens: int) -> None:
         """Raise `RequestError` or `QueueFullError`; see `Generator`."""

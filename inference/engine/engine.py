@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from collections.abc import Sequence as Many
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from threading import Lock
 from typing import Final, TypeAlias
@@ -88,24 +87,6 @@ class TextEngine:
         return facts_of(
             dtype=loaded.dtype, device=loaded.device, threads=loaded.threads, engine=name
         )
-
-    def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the prompt's token ids: the template rendered over messages (role, content).
-
-        Raises `RequestError` when the template refuses them.
-        """
-        return self._prompter.encode_chat(messages)
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Return the token ids of a text to continue as it is, without a template.
-
-        Raises `RequestError` for a text that is not valid Unicode.
-        """
-        return self._prompter.encode_text(text)
-
-    def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
-        """Return how many tokens a prompt takes. Raises like `encode_chat`."""
-        return len(self.encode_chat(messages))
 
     def check_length(self, input_tokens: int, max_output_tokens: int) -> None:
         """Raise `RequestError` if a call of that many tokens can never be served.

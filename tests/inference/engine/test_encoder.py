@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.engine.encoder import Encoder
-from inference.errors import GenerationError, UnavailableError
+from inference.errors import GenerationError, QueueFullError, UnavailableError
 
 Text = tuple[int, ...]
 WAIT_S = 30
@@ -94,7 +94,7 @@ def test_calls_beyond_the_limit_are_refused_and_the_others_served(open_encoder: 
 
     answers = asyncio.run(work())
     assert [rows(answer) for answer in answers[:2]] == [[[0.0, 1.0]], [[1.0, 1.0]]]
-    assert [type(answer) for answer in answers[2:]] == [UnavailableError] * 2
+    assert [type(answer) for answer in answers[2:]] == [QueueFullError] * 2
     assert rows(asyncio.run(encoder.run([(5,)]))) == [[5.0, 1.0]]
 
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from inference.engine.engine import TextEngine
+from inference.engine.prompter import Prompter
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import Delta, GenerationRequest
 from inference.errors import GenerationError, LoadRefusedError, RequestError, UnavailableError
@@ -314,8 +315,9 @@ def test_a_call_whose_loop_is_gone_is_given_up(engine: TextEngine) -> None:
 
 
 def test_a_chat_becomes_the_templates_tokens(engine: TextEngine, loaded: LoadedModel) -> None:
-    ids = engine.encode_chat(MESSAGES)
-    assert engine.count_prompt(MESSAGES) == len(ids)
+    prompter = Prompter(loaded)
+    ids = prompter.encode_chat(MESSAGES)
+    assert loaded.tokenizer.decode(prompter.encode_text("Hello")) == "Hello"
     assert ids[0] == tiny_models.VOCABULARY - 3
     assert loaded.tokenizer.decode(ids) == "Hello"
     engine.check_length(len(ids), 80)
