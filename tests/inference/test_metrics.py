@@ -145,7 +145,7 @@ def test_engines_are_asked_when_metrics_are() -> None:
         "engine_batch_tokens_total": 10,
         "engine_cache_capacity_bytes": 11,
     }.items():
-        assert labelled(metrics, f"weightproof_{name}") == {("counts",): value}
+        assert labelled(metrics, f"weightproof_{name}") == {("counts",): value, ("stopped",): 0}
     assert labelled(metrics, "weightproof_model_on_sale") == {("counts",): 1, ("stopped",): 0}
     assert labelled(metrics, "weightproof_model_memory_bytes")["counts",] == 12
     catalog.clear()
