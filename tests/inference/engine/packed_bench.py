@@ -76,14 +76,19 @@ class PackedBench:
             name="bench",
             threads=threads,
             blocks=blocks,
-            rows=400,
+            rows=700,
             sequences=16,
             context=CONTEXT,
         )
-        self._free = list(range(blocks))
+        self._blocks = blocks
+        self.forget()
 
     def close(self) -> None:
         self.forward.close()
+
+    def forget(self) -> None:
+        """Make every block free, though not empty: examples may break off in their midst."""
+        self._free = list(range(self._blocks))
 
     def sequence(self, tokens: Many[int], blocks: Many[int] = ()) -> Sequence:
         """Return a sequence of a prompt in the given blocks and as many others as it needs."""
