@@ -29,7 +29,7 @@ from tests.inference import tiny_models
 from tests.inference.shelf import Shelf
 
 CACHE = Path(__file__).parents[3] / ".cache" / "models"
-# Eight prompts of each length, of random tokens: around the borders of blocks and of steps, and long ones.
+# Eight prompts of random tokens of each length: around the borders of blocks, and long ones.
 LENGTHS = (
     *(1, 2, 3, 5, 8, 11, 15, 16, 17, 20, 24, 30, 31),
     *(32, 33, 40, 47, 48, 49, 63, 64, 65, 100, 129, 300),

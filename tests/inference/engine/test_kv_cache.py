@@ -112,7 +112,7 @@ def test_the_end_of_a_prompt_is_forgotten_before_its_beginning() -> None:
 
 
 def test_names_say_payer_and_every_token_up_to_the_blocks_end() -> None:
-    names = names_of("p", PROMPT + [7])
+    names = names_of("p", [*PROMPT, 7])
     assert len(names) == len(set(names)) == 3
     assert names_of("p", PROMPT, names[:1]) == names
     assert not set(names) & set(names_of("q", PROMPT))
