@@ -173,11 +173,19 @@ class TextEngine:
 
     def step(self) -> None:
         """Compute one step of everything under way. Runs on the worker's thread."""
-        step = self._scheduler.schedule()
+        step = self._schedule()
         results = self._run(step.spans)
         self._postprocess(step, results)
         self._deliver(step)
         self._collect(step)
+
+    def _schedule(self) -> Step:
+        step = self._scheduler.schedule()
+        for sequence in step.left:
+            sequence.end_cancelled()
+        # Told before anything can break: nobody else knows of them any more.
+        deliver(step.left)
+        return step
 
     def _run(self, spans: list[Span]) -> list[Result]:
         """Compute spans together. Where that fails, in halves: what fails, fails alone."""
@@ -194,8 +202,6 @@ class TextEngine:
 
     def _postprocess(self, step: Step, results: list[Result]) -> None:
         """Turn logits into tokens and text."""
-        for sequence in step.left:
-            sequence.end_cancelled()
         for span, result in zip(step.spans, results, strict=True):
             if isinstance(result, NodeError):
                 span.sequence.fail(result)
@@ -215,7 +221,7 @@ class TextEngine:
             sequence.append(choice, self._loaded.end_ids)
 
     def _deliver(self, step: Step) -> None:
-        deliver([*step.left, *(span.sequence for span in step.spans)])
+        deliver(span.sequence for span in step.spans)
 
     def _collect(self, step: Step) -> None:
         """Free what ended, and count."""

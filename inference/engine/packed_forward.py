@@ -135,7 +135,7 @@ def _weights(module: PreTrainedModel) -> Weights:
     packed: Any = module.get_submodule(NAME)
     decoder: Any = module.model
     return Weights(
-        embedding=_flat(decoder.embed_tokens.weight),
+        embedding=_flat(getattr(packed, "embedding", decoder.embed_tokens.weight)),
         norms=packed.norms.numpy(),
         qkv=_flat(packed.qkv),
         biases=packed.biases.numpy(),

@@ -47,7 +47,8 @@ def packed_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
     width = head_width(config)
     attention = config.hidden_size * width * 2 * (config.num_attention_heads + groups(config))
     layer = attention + 3 * config.hidden_size * config.intermediate_size
-    return int(size * (config.num_hidden_layers * layer + config.vocab_size * config.hidden_size))
+    rows = config.vocab_size * (1 if dtype in _PACKED_DTYPES.values() else 2)
+    return int(size * (config.num_hidden_layers * layer + rows * config.hidden_size))
 
 
 def pack(module: PreTrainedModel, positions: int) -> None:
@@ -97,6 +98,9 @@ class PackedWeights(torch.nn.Module):
         self._keep("biases", count, lambda n: _biases(layers[n].self_attn))
         norms = [*(weight for layer in layers for weight in _norms(layer)), decoder.norm.weight]
         self._keep("norms", len(norms), lambda n: norms[n].float())
+        if decoder.embed_tokens.weight.dtype not in _PACKED_DTYPES.values():
+            # Kernels cannot read it as it is.
+            self._keep("embedding", 1, lambda _: decoder.embed_tokens.weight.float())
         cosines, sines = decoder.rotary_emb(torch.zeros(1), torch.arange(positions)[None])
         half = cosines.shape[-1] // 2
         self._keep("cosines", 1, lambda _: cosines[0, :, :half])

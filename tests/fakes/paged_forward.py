@@ -1,7 +1,7 @@
 """A forward pass without a model that keeps the real rules of the cache.
 
-What a token leaves in the cache follows from all tokens up to it, as keys and values do. Reading
-anything else than that is a mistake, and so is writing to a block that somebody else reads.
+What a token leaves in the cache follows from its payer and all tokens up to it. Reading anything
+else than that is a mistake.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class PagedForward:
 
     def holds(self, sequence: Sequence, count: int) -> bool:
         """Return whether the first `count` tokens of a sequence lie in its blocks."""
-        left = _states(sequence.tokens[:count])
+        left = _states(sequence, count)
         return all(
-            self.slots[sequence.blocks[p // BLOCK]][p % BLOCK] == left[p] for p in range(count)
+            self.slots[sequence.blocks[at // BLOCK]][at % BLOCK] == left[at] for at in range(count)
         )
 
     def _compute(self, span: Span) -> NextLogits | None:
@@ -57,7 +57,7 @@ class PagedForward:
         if not self.holds(sequence, span.start):
             raise CacheFault(f"{sequence.id} reads what is not its own")
         end = span.start + span.count
-        left = _states(sequence.tokens[:end])
+        left = _states(sequence, end)
         for position in range(span.start, end):
             self.slots[sequence.blocks[position // BLOCK]][position % BLOCK] = left[position]
         self.computed_tokens += span.count
@@ -68,9 +68,10 @@ class PagedForward:
         return NextLogits(logits)
 
 
-def _states(tokens: list[int]) -> list[bytes]:
-    found, last = [], b""
-    for token in tokens:
+def _states(sequence: Sequence, count: int) -> list[bytes]:
+    """Return what its first tokens leave; the payer is part of it, so that payers cannot share."""
+    found, last = [], sequence.request.payer.encode()
+    for token in sequence.tokens[:count]:
         last = hashlib.sha256(last + token.to_bytes(8, "little")).digest()
         found.append(last)
     return found

@@ -72,7 +72,7 @@ def llama(
     )
 
 
-def qwen2(folder: Path) -> Path:
+def qwen2(folder: Path, *, context: int = CONTEXT) -> Path:
     return _chat_model(
         folder,
         Qwen2ForCausalLM(
@@ -83,20 +83,20 @@ def qwen2(folder: Path) -> Path:
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=2,
-                max_position_embeddings=CONTEXT,
+                max_position_embeddings=context,
                 **_TOKENS,
             )
         ),
     )
 
 
-def gpt2(folder: Path) -> Path:
+def gpt2(folder: Path, *, context: int = CONTEXT) -> Path:
     return _chat_model(
         folder,
         GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=VOCABULARY,
-                n_positions=CONTEXT,
+                n_positions=context,
                 n_embd=32,
                 n_layer=2,
                 n_head=4,

@@ -148,21 +148,21 @@ def test_one_that_left_frees_its_place_and_blocks_in_the_next_step(make: Make) -
 
 def test_ten_thousand_that_leave_take_nothing_with_them(make: Make) -> None:
     bench = make(blocks=50, queue=10_000)
-    all_ = [bench.add([n % 50], 30, payer=str(n % 7)) for n in range(10_000)]
+    everybody = [bench.add([n % 50], 30, payer=str(n % 7)) for n in range(10_000)]
     bench.step()
-    for sequence in all_:
+    for sequence in everybody:
         sequence.cancelled = True
     bench.step()
     assert bench.scheduler.idle
     assert bench.scheduler.waiting == bench.scheduler.running == bench.scheduler.blocks.used == 0
-    assert Counter(bench.ended) == Counter(all_)
+    assert Counter(bench.ended) == Counter(everybody)
 
 
 def test_draining_returns_everybody_once_and_frees_everything(make: Make) -> None:
     bench = make(blocks=8, running=2)
-    all_ = [bench.add([n], 30) for n in range(5)]
+    everybody = [bench.add([n], 30) for n in range(5)]
     bench.step()
-    assert Counter(bench.scheduler.drain()) == Counter(all_)
+    assert Counter(bench.scheduler.drain()) == Counter(everybody)
     assert bench.scheduler.drain() == []
     assert bench.scheduler.idle
     assert bench.scheduler.blocks.used == 0
@@ -185,7 +185,7 @@ def test_fifty_of_one_payer_delay_anothers_first_by_no_more_than_those_that_run(
         assert [s for s in crowd if begun(s)] == running
         bench.step()
         assert bench.steps < 20
-    bench.run(400)
+    bench.run(1000)
 
 
 def test_places_are_divided_between_payers_and_then_by_who_came_first(make: Make) -> None:

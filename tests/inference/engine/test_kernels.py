@@ -1,0 +1,361 @@
+"""The kernels: right within rounding, and the same bits whatever is computed beside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from inference.engine.kernels.attention import attend
+from inference.engine.kernels.decoder import _normalise
+from inference.engine.kernels.layout import Sizes
+from inference.engine.kernels.logits import summarise
+from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated
+from inference.engine.kernels.numbers import exp, silu
+from inference.engine.kernels.vectors import LANES, PANEL, ROWS
+from inference.engine.sampling import Peak, Sampling, choose
+from inference.engine.team import Team
+from inference.errors import GenerationError
+
+F32 = np.float32
+EPSILON = float(np.finfo(F32).eps)
+Floats = npt.NDArray[np.float32]
+
+
+@njit
+def exp_all(x, y):
+    for at in range(len(x)):
+        y[at] = exp(x[at])
+
+
+@njit
+def silu_all(x, y):
+    for at in range(len(x)):
+        y[at] = silu(x[at])
+
+
+@njit
+def attend_once(q, keys, values, table, plane, step, width, position, scale, scores, out, wanted):
+    attend(q, keys, values, table, plane, step, width, position, scale, scores, out, 0, wanted)
+
+
+def bits(numbers: Floats) -> list[int]:
+    return np.ascontiguousarray(numbers).view(np.uint32).tolist()
+
+
+def random(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(F32)
+
+
+# Functions of one number
+
+
+def every(step: int) -> Floats:
+    """Return every `step`th number of single precision, both signs, NaN and infinities too."""
+    return np.arange(0, 2**32, step, dtype=np.uint64).astype(np.uint32).view(F32)
+
+
+def test_exp_is_within_two_units_in_the_last_place_over_its_whole_range() -> None:
+    x = every(523)
+    x = np.concatenate([x, np.linspace(-87, 88, 2_000_001, dtype=F32)])
+    x = x[(x >= -87) & (x <= 88)]
+    y = np.empty_like(x)
+    exp_all(x, y)
+    expected = np.exp(x.astype(np.float64))
+    units = np.abs(y - expected) / np.spacing(expected.astype(F32))
+    assert len(x) > 4_000_000
+    assert units.max() <= 2
+
+
+def test_exp_beyond_its_range_is_zero_or_its_largest_value_and_nan_stays_nan() -> None:
+    x = np.array([-np.inf, -3e38, -87.0001, 88, 88.5, 3e38, np.inf, np.nan, -np.nan], dtype=F32)
+    y = np.empty_like(x)
+    exp_all(x, y)
+    assert y[:3].tolist() == [0, 0, 0]
+    assert y[4] == y[5] == y[6] == y[3] == pytest.approx(np.exp(88.0), rel=3e-7)
+    assert np.isnan(y[7:]).all()
+    signs = np.array([0.0, -0.0, 1e-45, -1e-45], dtype=F32)
+    exp_all(signs, signs)
+    assert signs.tolist() == [1, 1, 1, 1]
+
+
+def test_exp_never_falls_where_its_argument_rises_by_much() -> None:
+    x = np.linspace(-87, 88, 100_001, dtype=F32)
+    y = np.empty_like(x)
+    exp_all(x, y)
+    assert (np.diff(y) > 0).all()
+
+
+def test_exp_of_every_number_is_a_number_unless_it_is_none() -> None:
+    x = every(1021)
+    y = np.empty_like(x)
+    exp_all(x, y)
+    assert (np.isnan(x) == np.isnan(y)).all()
+    assert np.isfinite(y[~np.isnan(x)]).all()
+    assert (y[~np.isnan(x)] >= 0).all()
+
+
+def test_silu_equals_x_times_its_sigmoid() -> None:
+    x = np.concatenate([np.linspace(-80, 200, 100_001, dtype=F32), random(1, 100_000) * F32(4)])
+    y = np.empty_like(x)
+    silu_all(x, y)
+    wide = x.astype(np.float64)
+    assert np.allclose(y, wide / (1 + np.exp(-wide)), rtol=5e-7, atol=1e-37)
+    rare = np.array([np.nan, np.inf, 0.0, -3e38], dtype=F32)
+    y = np.empty_like(rare)
+    silu_all(rare, y)
+    assert np.isnan(y[0])
+    assert y[1:3].tolist() == [np.inf, 0]
+    assert np.isfinite(y[3])
+
+
+# Products
+
+
+def packed(matrix: Floats) -> Floats:
+    """Lay out (inputs, outputs), outputs in whole panels, as panels of (inputs, 64)."""
+    inputs, outputs = matrix.shape
+    return np.concatenate(
+        [matrix[:, at : at + PANEL].reshape(-1) for at in range(0, outputs, PANEL)]
+    ).reshape(outputs // PANEL * inputs * PANEL)
+
+
+def aligned(numbers: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Copy to where kernels expect weights: at a multiple of 64 bytes, as torch places them."""
+    room = np.empty(numbers.nbytes + 64, dtype=np.uint8)
+    at = -room.ctypes.data % 64
+    found = room[at : at + numbers.nbytes].view(numbers.dtype)
+    found[:] = numbers
+    return found
+
+
+def weights_of(depth: int, panels: int, narrow: bool) -> tuple[Floats, npt.NDArray[np.generic]]:
+    """Return weights (depth, outputs) and what lies in memory for them."""
+    wide = random(depth, depth, panels * PANEL)
+    if not narrow:
+        return wide, aligned(packed(wide))
+    halves = (packed(wide).view(np.uint32) >> 16).astype(np.uint16)
+    rounded = (wide.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
+    return rounded, aligned(halves)
+
+
+def product(
+    x: Floats, flat: npt.NDArray[np.generic], panels: int, start: Floats | None, team: int
+) -> Floats:
+    rows, depth = x.shape
+    step = panels * PANEL
+    y = np.full((rows, step), np.nan, dtype=F32) if start is None else start.copy()
+    # Rows lie further apart than they are long, among numbers that must not be read.
+    wide = np.full((rows, depth + 5), np.nan, dtype=F32)
+    wide[:, :depth] = x
+    for me in range(team):
+        multiply(
+            Matrix(wide.reshape(-1), depth + 5),
+            Packed(flat, 0, panels, depth),
+            Matrix(y.reshape(-1), step),
+            rows,
+            start is not None,
+            me,
+            team,
+        )
+    return y
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("depth", [1, 7, 64, 129])
+def test_products_of_one_to_twenty_rows_are_right_and_of_the_same_bits_as_alone(
+    narrow: bool, depth: int
+) -> None:
+    panels = 3
+    wide, flat = weights_of(depth, panels, narrow)
+    x, start = random(depth + 1, 20, depth), random(9, 20, panels * PANEL)
+    exact = x.astype(np.float64) @ wide
+    bound = depth * EPSILON * (np.abs(x).astype(np.float64) @ np.abs(wide)) + 1e-30
+    alone = [product(x[r : r + 1], flat, panels, None, 1)[0] for r in range(20)]
+    assert (np.abs(np.stack(alone) - exact) <= bound).all()
+    for rows in range(1, 21):
+        for team in (1, 2, 3):
+            y = product(x[:rows], flat, panels, None, team)
+            assert bits(y) == bits(np.stack(alone[:rows]))
+        y = product(x[:rows], flat, panels, start[:rows], 2)
+        assert bits(y) == bits(start[:rows] + np.stack(alone[:rows]))
+
+
+def test_a_row_that_is_not_a_number_spoils_no_other() -> None:
+    _, flat = weights_of(33, 2, False)
+    x = random(5, 9, 33)
+    good = product(x, flat, 2, None, 1)
+    x[4, 7], x[6, 0] = np.nan, np.inf
+    y = product(x, flat, 2, None, 2)
+    kept = [0, 1, 2, 3, 5, 7, 8]
+    assert bits(y[kept]) == bits(good[kept])
+    assert np.isnan(y[4]).all()
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+def test_gated_products_are_right_and_of_the_same_bits_as_alone(narrow: bool) -> None:
+    depth, pairs = 37, 2
+    wide, flat = weights_of(depth, 2 * pairs, narrow)
+    parts = wide.reshape(depth, pairs, 2, PANEL)
+    gate, up = (parts[:, :, n].reshape(depth, -1).astype(np.float64) for n in (0, 1))
+    x = random(2, 20, depth)
+    g = x @ gate
+    expected = g / (1 + np.exp(-g)) * (x @ up)
+    made = {}
+    for rows in range(1, 21):
+        for team in (1, 2, 3):
+            y = np.full((rows, pairs * PANEL), np.nan, dtype=F32)
+            for me in range(team):
+                spare = np.empty(2 * ROWS * PANEL, dtype=F32)
+                multiply_gated(
+                    Matrix(x[:rows].reshape(-1), depth),
+                    Packed(flat, 0, 2 * pairs, depth),
+                    Matrix(y.reshape(-1), pairs * PANEL),
+                    rows,
+                    spare,
+                    me,
+                    team,
+                )
+            assert np.allclose(y, expected[:rows], rtol=1e-4, atol=1e-4)
+            for row in range(rows):
+                assert made.setdefault(row, bits(y[row])) == bits(y[row])
+
+
+# Attention
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64, 80, 128])
+def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(width: int) -> None:
+    padded = -(-width // LANES) * LANES
+    blocks, planes = 12, 2
+    step = planes * padded * LANES
+    for position in (0, 1, 14, 15, 16, 17, 31, 32, 100, 159):
+        count = position + 1
+        k, v, q = random(position, count, width), random(2, count, width), random(3, width)
+        # What nobody wrote for this sequence is not a number.
+        keys = np.zeros((blocks, planes, padded, LANES), dtype=F32)
+        values = np.zeros((blocks, planes, LANES, padded), dtype=F32)
+        keys[:, :, :width], values[:, :, :, :width] = np.nan, np.nan
+        table = np.random.default_rng(position).permutation(blocks).astype(np.int32)
+        for token in range(count):
+            block, slot = table[token // LANES], token % LANES
+            keys[block, 1, :width, slot], values[block, 1, slot, :width] = k[token], v[token]
+        query = np.zeros(padded, dtype=F32)
+        query[:width] = q
+        out = np.full(width + 3, 7, dtype=F32)
+        scores = np.full(blocks * LANES + padded, np.nan, dtype=F32)
+        scale = F32(width**-0.5)
+        attend_once(
+            query, keys.reshape(-1), values.reshape(-1), table, padded * LANES, step, padded,
+            position, scale, scores, out, width,
+        )  # fmt: skip
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            *(torch.from_numpy(a).double()[None, None] for a in (q[None], k, v))
+        )
+        assert np.allclose(out[:width], expected[0, 0, 0].numpy(), rtol=2e-5, atol=2e-6)
+        assert out[width:].tolist() == [7, 7, 7]
+
+
+# Norms
+
+
+@pytest.mark.parametrize("hidden", [1, 16, 48, 64, 100, 576])
+def test_the_norm_equals_its_definition_and_leaves_other_rows_alone(hidden: int) -> None:
+    step = -(-hidden // PANEL) * PANEL
+    sizes = Sizes(*[0] * 15)._replace(hidden=hidden, hidden_step=step, epsilon=1e-5, scale=1.0)
+    x = np.zeros((3, step), dtype=F32)
+    x[:, :hidden] = random(hidden, 3, hidden) * F32(3)
+    weight, y = random(1, hidden), np.full((3, step), 5, dtype=F32)
+    _normalise(sizes, weight, x.reshape(-1), 1, y.reshape(-1), 2)
+    wide = x[1, :hidden].astype(np.float64)
+    expected = wide / np.sqrt((wide**2).mean() + 1e-5) * weight
+    assert np.allclose(y[2, :hidden], expected, rtol=2e-6, atol=1e-7)
+    assert (y[:2] == 5).all()
+
+
+# What is known of logits
+
+
+def summary(logits: Floats) -> Peak:
+    found = np.full(5, np.nan)
+    summarise(logits, found)
+    token, best, second, total, odd = found.tolist()
+    return Peak(int(token), best, second, total if not odd else float("nan"))
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [np.nan, 1.0],
+        [1.0, np.nan],
+        [1.0] * 16 + [np.nan],
+        [np.nan] * 20,
+        [np.inf, 1.0],
+        [np.inf, np.inf],
+        [-np.inf] * 17,
+        [1.0, np.inf, np.nan],
+    ],
+)
+def test_logits_that_are_not_numbers_are_refused_like_in_sampling(logits: list[float]) -> None:
+    found = np.array(logits, dtype=F32)
+    for choice in (summary(found).choice, lambda: choose(found, Sampling(1), 0)):
+        with pytest.raises(GenerationError, match="not numbers"):
+            choice()
+
+
+NUMBER = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, -np.inf, 80.0]), st.floats(-90, 90, width=32)
+)
+
+
+@given(st.lists(NUMBER, min_size=1, max_size=70))
+def test_the_summary_is_what_sampling_finds_ties_and_all(numbers: list[float]) -> None:
+    logits = np.array(numbers, dtype=F32)
+    if not np.isfinite(logits.max()):
+        return
+    expected = choose(logits, Sampling(1), 0)
+    found = summary(logits).choice()
+    assert (found.token, found.margin) == (expected.token, expected.margin)
+    assert found.logprob == pytest.approx(expected.logprob, rel=1e-6, abs=1e-6)
+
+
+@given(st.integers(1, 200), st.integers(0, 99))
+def test_the_summary_of_any_vocabulary_sees_the_last_token_too(size: int, seed: int) -> None:
+    logits = random(seed, size)
+    for at in (0, size // 2, size - 1):
+        raised = logits.copy()
+        raised[at] = 50
+        assert summary(raised).token == at
+
+
+# Teams
+
+
+@pytest.fixture
+def team() -> Iterator[Team]:
+    running = Team("test-team", 3)
+    yield running
+    running.close()
+
+
+def test_a_team_enters_with_every_number_once_and_ends(team: Team) -> None:
+    seen: list[tuple[int, int]] = []
+    barrier = threading.Barrier(3)
+
+    def kernel(me: int, size: int) -> None:
+        seen.append((me, size))
+        barrier.wait(30)
+
+    for _ in range(50):
+        team.run(kernel)
+    team.close()
+    team.close()
+    assert sorted(seen) == sorted([(me, 3) for me in range(3)] * 50)
+    assert not any("test-team" in thread.name for thread in threading.enumerate())
