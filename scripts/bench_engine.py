@@ -33,6 +33,7 @@ import argparse
 import asyncio
 import json
 import platform
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ from engine_bench.stage import OURS, PEERS, TRANSFORMERS, Plan, open_channels, s
 from rich.console import Console
 
 from inference.demo.models import prepare_smollm2
+from inference.errors import UnavailableError
 from registry.hashing.parallel import processors
 
 _FULL: Final = {
@@ -69,6 +71,8 @@ _QUICK: Final = {
 _LEAST_WORKERS: Final = 4
 # A side has this long, in seconds, to come to rest before the next is measured.
 _REST_S: Final = 0.3
+# A turn that takes longer, in seconds, will never end.
+_TURN_S: Final = 1800
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -76,6 +80,8 @@ _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 def main(arguments: Sequence[str]) -> None:
     """Measure all sides in turns and print the figures, ratios and goals."""
     options = _options(arguments)
+    # Asked to end, it ends its servers first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     root = Path(__file__).resolve().parent.parent
     model = options.folder or prepare_smollm2(root / ".cache" / "models" / "smollm2")
     plan = Plan(
@@ -95,15 +101,18 @@ def main(arguments: Sequence[str]) -> None:
         if isinstance(paid := sides.get("paid"), HttpSide):
             sides["paid"] = asyncio.run(open_channels(paid, market, plan.workers))
             paid.process.pause()
-        measured = asyncio.run(_measure(sides, options))
+        failed: dict[str, str] = {}
+        measured = asyncio.run(_measure(sides, options, failed))
         result = {
             "bench": "engine",
             "machine": f"{processors()} x {platform.machine()}",
-            "torch": torch.__version__,
+            "versions": {"torch": torch.__version__, **stage.versions},
             "model": model.name,
             "dtype": options.dtype,
             "rounds": options.rounds,
+            "tokens": options.tokens,
             "skipped": dict(stage.skipped),
+            "failed": failed,
             "concurrency": {str(c): _report(rounds) for c, rounds in measured.items()},
             "goals": goals(measured),
         }
@@ -136,30 +145,39 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 async def _measure(
-    sides: Mapping[str, Side], options: argparse.Namespace
+    sides: Mapping[str, Side], options: argparse.Namespace, failed: dict[str, str]
 ) -> dict[int, dict[str, list[Round]]]:
-    """Return the rounds of each side at each concurrency. Sides take turns in every round."""
+    """Return the rounds of each side at each concurrency. Sides take turns in every round.
+
+    A peer that fails is out of the rest, and has no figures where it failed: `failed` says why.
+    """
     prompts, awake = Prompts(), Prompts()
     measured: dict[int, dict[str, list[Round]]] = {}
     for workers in options.concurrency:
-        rounds = measured[workers] = {name: [] for name in sides}
+        rounds = measured[workers] = {name: [] for name in sides if name not in failed}
         calls = max(options.calls_per_worker, _LEAST_WORKERS * options.calls_per_worker // workers)
         for number in range(-options.warm_rounds, options.rounds):
+            warming = number < 0
             # One wave warms a side up, and tells the rate of a slow one as well as many do.
-            asked = prompts.take(workers, calls if number >= 0 else 1)
-            for name, side in sides.items():
+            asked = prompts.take(workers, 1 if warming else calls)
+            wave = [texts[:1] for texts in asked]
+            for name in list(rounds):
                 slow = name in TRANSFORMERS
-                if slow and number < 0:
+                if slow and warming:
                     continue
-                done = await _turn(
-                    side,
-                    "Once more: " + awake.take(1, 1)[0][0],
-                    [texts[:1] for texts in asked] if slow else asked,
-                )
-                if number >= 0:
-                    rounds[name].append(done)
-                label = f"round {number + 1}" if number >= 0 else "warming up"
-                _say(f"{workers:>3} workers, {label}: {name} {done.rate:.1f} tokens/s")
+                label = f"{workers:>3} workers, {'warming up' if warming else number + 1}: {name}"
+                try:
+                    again = f"Once more: {awake.take(1, 1)[0][0]}"
+                    done = await _turn(sides[name], again, wave if slow else asked)
+                except (UnavailableError, OSError) as error:
+                    if name not in PEERS:
+                        raise
+                    failed[name] = f"at {workers}: {error!r:.300}"
+                    del rounds[name]
+                    _say(f"{label} failed, {error!r:.300}")
+                else:
+                    rounds[name] += [] if warming else [done]
+                    _say(f"{label} {done.rate:.1f} tokens/s")
     return measured
 
 
@@ -167,10 +185,11 @@ async def _turn(side: Side, awake: str, prompts: Sequence[Sequence[str]]) -> Rou
     """Measure one side while all others are paused; a call before it is not measured."""
     side.process.resume()
     try:
-        await side.wake(awake)
-        await asyncio.sleep(_REST_S)
-        done = await side.run(prompts)
-        await asyncio.sleep(_REST_S)
+        async with asyncio.timeout(_TURN_S):
+            await side.wake(awake)
+            await asyncio.sleep(_REST_S)
+            done = await side.run(prompts)
+            await asyncio.sleep(_REST_S)
     finally:
         side.process.pause()
     return done

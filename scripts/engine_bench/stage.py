@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,8 +24,8 @@ TRANSFORMERS: Final = ("transformers", "transformers_batching")
 PEERS: Final = ("vllm", *TRANSFORMERS)
 _SCRIPTS: Final = Path(__file__).resolve().parent.parent
 # Seconds. vLLM compiles for minutes on a slow processor.
-_OURS_READY_S: Final = 120
-_PEER_READY_S: Final = 600
+_OURS_READY_S: Final = 300
+_PEER_READY_S: Final = 1200
 # What a channel is opened with; 32 of them must not use up what the devnet's payer has.
 _DEPOSIT: Final = 20 * ONE
 # Peers must neither look for models on the network nor tell anybody that they run.
@@ -57,10 +58,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stage:
-    """The sides that stand, by name, and why others do not."""
+    """The sides that stand, by name, why others do not, and the peers' versions."""
 
     sides: Mapping[str, Side]
     skipped: Mapping[str, str]
+    versions: Mapping[str, str]
 
 
 @contextmanager
@@ -68,6 +70,7 @@ def set_up(market: Market, plan: Plan, made: Path, say: Callable[[str], None]) -
     """Start each side's server, wait until it is ready, and pause it."""
     sides: dict[str, Side] = {}
     skipped: dict[str, str] = {}
+    versions: dict[str, str] = {}
     with ExitStack() as stack:
 
         def start(
@@ -85,13 +88,16 @@ def set_up(market: Market, plan: Plan, made: Path, say: Callable[[str], None]) -
         for name in PEERS:
             if name in plan.sides:
                 try:
-                    sides[name] = _peer(name, market, plan, start)
+                    python = _python(name, plan)
+                    versions[name] = _version(python, name)
+                    sides[name] = _peer(name, python, market, plan, start)
                 except UnavailableError as error:
                     skipped[name] = error.message
                     say(f"{name} is left out: {error.message}")
         sides |= _ours(market, plan, start)
         # In the order of the plan, which is that of their turns.
-        yield Stage({name: sides[name] for name in plan.sides if name in sides}, skipped)
+        ordered = {name: sides[name] for name in plan.sides if name in sides}
+        yield Stage(ordered, skipped, versions)
 
 
 _Start = Callable[[str, Sequence[str], Mapping[str, str]], ServerProcess]
@@ -134,20 +140,35 @@ async def open_channels(side: HttpSide, market: Market, workers: int) -> HttpSid
     return HttpSide(side.process, side.model, side.max_tokens, wallets=wallets)
 
 
-def _peer(name: str, market: Market, plan: Plan, start: _Start) -> Side:
+def _python(name: str, plan: Plan) -> Path:
+    """Return the Python of a peer. Raises `UnavailableError` when there is none."""
     python = plan.vllm_python if name == "vllm" else plan.transformers_python
     if python is None:
         raise UnavailableError(f"no --{name.partition('_')[0]}-python was given")
     if not python.is_file():
         raise UnavailableError(f"there is no {python.name} at the path that was given")
+    # Not resolved: an environment is found by where its link lies.
+    return python.absolute()
+
+
+def _version(python: Path, name: str) -> str:
+    """Return the version of a peer's package. Raises `UnavailableError` when it has none."""
+    package = "vllm-cpu" if name == "vllm" else "transformers"
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UnavailableError(f"{package} is not installed there")
+    return done.stdout.strip()
+
+
+def _peer(name: str, python: Path, market: Market, plan: Plan, start: _Start) -> Side:
     if name == "vllm":
         return _vllm(python, market, plan, start)
     return _transformers(python, market, plan, start, batching=name != "transformers")
 
 
 def _vllm(python: Path, market: Market, plan: Plan, start: _Start) -> Side:
-    # No realpath: the environment is found by the link's own place.
-    command = [str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server"]
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(market.folder), "--served-model-name", NAME]
     command += ["--dtype", market.torch_dtype, "--host", "127.0.0.1"]
     command += ["--max-num-seqs", str(max(32, plan.workers)), "--max-model-len", "2048"]
@@ -157,7 +178,7 @@ def _vllm(python: Path, market: Market, plan: Plan, start: _Start) -> Side:
         "VLLM_CPU_OMP_THREADS_BIND": plan.vllm_bind,
     }
     # Its manual asks for Intel's OpenMP to be loaded first; the wheel brings it.
-    openmp = python.absolute().parent.parent / "lib" / "libiomp5.so"
+    openmp = python.parent.parent / "lib" / "libiomp5.so"
     if openmp.exists():
         environment["LD_PRELOAD"] = str(openmp)
     process = start("vllm", command, environment)
@@ -169,7 +190,7 @@ def _vllm(python: Path, market: Market, plan: Plan, start: _Start) -> Side:
 def _transformers(
     python: Path, market: Market, plan: Plan, start: _Start, *, batching: bool
 ) -> Side:
-    command = [str(python.absolute().with_name("transformers")), "serve", str(market.folder)]
+    command = [str(python.with_name("transformers")), "serve", str(market.folder)]
     command += ["--device", "cpu", "--dtype", market.torch_dtype, "--host", "127.0.0.1"]
     command += ["--continuous-batching", *_POOL] if batching else []
     process = start("transformers_batching" if batching else "transformers", command, _SILENT)
