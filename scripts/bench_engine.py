@@ -65,7 +65,7 @@ _QUICK: Final = {
     "warm_rounds": 0,
     "rounds": 1,
     "calls_per_worker": 1,
-    "tokens": 32,
+    "tokens": 24,
 }
 # A round is at least this many workers' calls long, so that few workers make more calls each.
 _LEAST_WORKERS: Final = 4
@@ -165,7 +165,8 @@ async def _measure(
                 slow = name in TRANSFORMERS
                 if slow and warming:
                     continue
-                label = f"{workers:>3} workers, {'warming up' if warming else number + 1}: {name}"
+                turn = "warming up" if warming else f"round {number + 1}"
+                label = f"{workers:>3} workers, {turn}: {name}"
                 try:
                     again = f"Once more: {awake.take(1, 1)[0][0]}"
                     done = await _turn(sides[name], again, wave if slow else asked)
