@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from inference import paid_call
 from inference.api import (
@@ -31,6 +29,7 @@ from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle, problem
 from inference.api.schemas import parse
+from inference.api.sse import EventStream
 from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError, PaymentRefusedError
@@ -112,7 +111,8 @@ def _paid(
 
 def _respond(result: Answer | Stream) -> Response:
     if isinstance(result, Stream):
-        return _EventStream(result.events, result.headers)
+        headers = {**result.headers, "Access-Control-Expose-Headers": _EXPOSED}
+        return EventStream(result.events, headers)
     if result.failure is not None:
         response = problem(result.failure)
         response.status_code = result.status
@@ -121,59 +121,3 @@ def _respond(result: Answer | Stream) -> Response:
     response.headers.update(result.headers)
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     return response
-
-
-class _EventStream(Response):
-    """Server-sent events that notice at once when their reader leaves.
-
-    Starlette's own streaming response leaves the generator to the garbage collector then; here
-    it is closed in order, so that the charge for what was delivered is booked.
-    """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:
-        super().__init__(headers={**headers, "Access-Control-Expose-Headers": _EXPOSED})
-        del self.headers["content-length"]
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send_all(send, gone)
-        finally:
-            gone.cancel()
-            await self._events.aclose()
-
-    async def _send_all(self, send: Send, gone: asyncio.Future[None]) -> None:
-        while True:
-            piece = asyncio.ensure_future(_next(self._events))
-            waiting: set[asyncio.Future[None] | asyncio.Future[bytes | None]] = {piece, gone}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                piece.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await piece
-                return
-            data = piece.result()
-            message = {
-                "type": "http.response.body",
-                "body": data or b"",
-                "more_body": data is not None,
-            }
-            try:
-                await send(message)
-            except OSError:  # how servers say that the socket is closed
-                return
-            if data is None:
-                return
-
-
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes | None:
-    return await anext(events, None)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        continue
