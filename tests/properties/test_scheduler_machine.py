@@ -14,11 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from inference.engine.kv_cache import BLOCK, Blocks, blocks_for
+from inference.engine.kv_cache import BLOCK, Blocks, blocks_for, names_of
 from inference.engine.scheduler import BUSY_TOKENS, EXACT_TOKENS, IDLE_TOKENS, Scheduler
 from inference.engine.sequence import CANCELLED, LENGTH, Sequence
 from inference.errors import QueueFullError
-from tests.fakes.paged_forward import Bench, CacheFault, PagedForward
+from tests.fakes.paged_forward import Bench, CacheFault, PagedForward, states
 
 PAYERS = ("a", "b", "c")
 QUEUE = 12
@@ -117,6 +117,19 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert forward.holds(s, end)
 
     @invariant()
+    def what_a_name_says_of_a_block_is_there(self) -> None:
+        if not hasattr(self, "bench"):
+            return
+        known, slots = self.bench.scheduler.blocks._known, self.bench.forward.slots
+        for sequence in (*self.alive, *self.bench.ended[-5:]):
+            names = names_of(sequence.request.payer, sequence.tokens)
+            left = states(sequence, len(names) * BLOCK)
+            for number, name in enumerate(names):
+                if name in known:
+                    expected = left[number * BLOCK : (number + 1) * BLOCK]
+                    assert slots[known[name]] == expected, "named before it was computed"
+
+    @invariant()
     def running_ones_have_places(self) -> None:
         if hasattr(self, "bench"):
             scheduler = self.bench.scheduler
@@ -135,7 +148,6 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.bench.scheduler.blocks.used == 0
             assert len(self.bench.ended) == len(self.deadlines)
             self._check_answers()
-            self.bench.close()
 
     def _patience(self) -> int:
         """Return in how many steps a payer's next one surely ends.
@@ -199,4 +211,3 @@ def test_a_block_that_is_read_before_it_is_computed_would_be_found() -> None:
     bench.forward.slots[first.blocks[1]][3] = b"of somebody else"
     with pytest.raises(CacheFault):
         bench.step()
-    bench.close()
