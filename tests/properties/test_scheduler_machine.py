@@ -14,18 +14,27 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from inference.engine.kv_cache import BLOCK, Blocks, blocks_for
+from inference.engine.kv_cache import BLOCK, Blocks, blocks_for, names_of
 from inference.engine.scheduler import BUSY_TOKENS, EXACT_TOKENS, IDLE_TOKENS, Scheduler
 from inference.engine.sequence import CANCELLED, LENGTH, Sequence
 from inference.errors import QueueFullError
-from tests.fakes.paged_forward import Bench, CacheFault, PagedForward
+from tests.fakes.paged_forward import Bench, CacheFault, PagedForward, states
 
 PAYERS = ("a", "b", "c")
 QUEUE = 12
-LONGEST_PROMPT = 90
+LONGEST_PROMPT = 200
+MOST_RUNNING = 8
 LONGEST_ANSWER = 24
 # Prompts are heads of few texts, so that many begin alike.
 TEXTS = tuple([(n * step) % 50 for n in range(LONGEST_PROMPT)] for step in (1, 1, 3))
+
+CALL = st.tuples(
+    st.sampled_from(PAYERS),
+    st.integers(0, len(TEXTS) - 1),
+    st.integers(1, LONGEST_PROMPT),
+    st.integers(1, LONGEST_ANSWER),
+    st.booleans(),
+)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -33,7 +42,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     is_invariant = True
 
-    @initialize(running=st.integers(1, 5), blocks=st.integers(8, 24))
+    @initialize(running=st.integers(1, MOST_RUNNING), blocks=st.integers(14, 70))
     def open(self, running: int, blocks: int) -> None:
         self.running = running
         scheduler = Scheduler(
@@ -44,14 +53,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.deadlines: dict[str, int] = {}
         self.gone: dict[str, int] = {}
 
-    @rule(
-        payer=st.sampled_from(PAYERS),
-        text=st.integers(0, len(TEXTS) - 1),
-        size=st.integers(1, LONGEST_PROMPT),
-        answer=st.integers(1, LONGEST_ANSWER),
-        exact=st.booleans(),
-    )
-    def arrive(self, payer: str, text: int, size: int, answer: int, exact: bool) -> None:
+    @rule(burst=st.lists(CALL, min_size=1, max_size=5))
+    def arrive(self, burst: list[tuple[str, int, int, int, bool]]) -> None:
+        for call in burst:
+            self._arrive(*call)
+
+    def _arrive(self, payer: str, text: int, size: int, answer: int, exact: bool) -> None:
         ahead = sum(s.request.payer == payer and not s.blocks for s in self.alive)
         try:
             sequence = self.bench.add(TEXTS[text][:size], answer, payer=payer, exact=exact)
@@ -68,7 +75,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             sequence.cancelled = True
             self.gone.setdefault(sequence.id, self.bench.steps + 1)
 
-    @rule(count=st.integers(1, 12))
+    @rule(count=st.integers(1, 6))
     def steps(self, count: int) -> None:
         for _ in range(count):
             self.step()
@@ -117,6 +124,19 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert forward.holds(s, end)
 
     @invariant()
+    def what_a_name_says_of_a_block_is_there(self) -> None:
+        if not hasattr(self, "bench"):
+            return
+        known, slots = self.bench.scheduler.blocks._known, self.bench.forward.slots
+        for sequence in (*self.alive, *self.bench.ended[-5:]):
+            names = names_of(sequence.request.payer, sequence.tokens)
+            left = states(sequence, len(names) * BLOCK)
+            for number, name in enumerate(names):
+                if name in known:
+                    expected = left[number * BLOCK : (number + 1) * BLOCK]
+                    assert slots[known[name]] == expected, "named before it was computed"
+
+    @invariant()
     def running_ones_have_places(self) -> None:
         if hasattr(self, "bench"):
             scheduler = self.bench.scheduler
@@ -135,7 +155,6 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.bench.scheduler.blocks.used == 0
             assert len(self.bench.ended) == len(self.deadlines)
             self._check_answers()
-            self.bench.close()
 
     def _patience(self) -> int:
         """Return in how many steps a payer's next one surely ends.
@@ -148,10 +167,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def _long(self) -> int:
         if self.is_invariant:
-            least = BUSY_TOKENS // 5
+            least = BUSY_TOKENS // MOST_RUNNING
             return -(-LONGEST_PROMPT // least) + LONGEST_ANSWER
         # Exact prompts may have to wait for those of all that came before and run.
-        return 5 * -(-LONGEST_PROMPT // 16) + LONGEST_ANSWER
+        return MOST_RUNNING * -(-LONGEST_PROMPT // 16) + LONGEST_ANSWER
 
     def _check_budget(self, spans: list) -> None:
         answers = [s for s in spans if s.start >= len(s.sequence.request.prompt_ids)]
@@ -199,4 +218,3 @@ def test_a_block_that_is_read_before_it_is_computed_would_be_found() -> None:
     bench.forward.slots[first.blocks[1]][3] = b"of somebody else"
     with pytest.raises(CacheFault):
         bench.step()
-    bench.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,21 +18,16 @@ Make = Callable[..., Bench]
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    benches = []
-
+def make() -> Make:
     def made(
         blocks: int = 100, queue: int = 1000, running: int = MAX_RUNNING, invariant: bool = True
     ) -> Bench:
         scheduler = Scheduler(
             Blocks(blocks), queue_limit=queue, max_running=running, invariant=invariant
         )
-        benches.append(Bench(scheduler, PagedForward(blocks, invariant=invariant)))
-        return benches[-1]
+        return Bench(scheduler, PagedForward(blocks, invariant=invariant))
 
-    yield made
-    for bench in benches:
-        bench.close()
+    return made
 
 
 def counts(step: Step) -> dict[str, int]:
