@@ -247,7 +247,8 @@ class TextEngine:
     def _turn(self) -> None:
         try:
             self.step()
-        except Exception as error:  # the thread's outermost door: nobody else would hear of it
+        except BaseException as error:  # the thread's outermost door: nobody else would hear of it,
+            # and a panic of native code is no Exception.
             self._fail_all(GenerationError(f"the engine failed: {error!r:.200}"))
         with self._lock:
             self._turning = False
@@ -259,6 +260,8 @@ class TextEngine:
         for sequence in left:
             sequence.fail(error)
         deliver(left)
+        self._finished += len(left)
+        self._failed += len(left)
 
 
 def _choose(sequence: Sequence, next_: NextLogits) -> Choice:

@@ -112,7 +112,7 @@ def names_of(payer: str, tokens: Sequence[int], names: Sequence[bytes] = ()) -> 
     `names` are those that are known already.
     """
     found = list(names)
-    last = found[-1] if found else hashlib.sha256(payer.encode()).digest()
+    last = found[-1] if found else hashlib.sha256(b"payer\0" + payer.encode()).digest()
     for start in range(len(found) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
         packed = np.asarray(tokens[start : start + BLOCK], dtype="<i8").tobytes()
         last = hashlib.sha256(last + packed).digest()

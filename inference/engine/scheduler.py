@@ -57,11 +57,6 @@ class Scheduler:
         self._lock = Lock()
         self.cached_tokens = 0
 
-    @property
-    def most_tokens(self) -> int:
-        """Return how many tokens a step has at most."""
-        return IDLE_TOKENS + self._max_running
-
     def check_room(self) -> None:
         """Raise `QueueFullError` when no more may wait."""
         if self.waiting >= self._queue_limit:
