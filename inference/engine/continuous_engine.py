@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, Final
 
 from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -68,7 +68,7 @@ class ContinuousEngine:
             raise LoadRefusedError(
                 "config.json", f"has no room to compute: {error!s:.200}"
             ) from error
-        self._manager.start()
+        self._start()
         self.facts: EngineFacts = facts_of(
             dtype=loaded.dtype,
             device=loaded.device,
@@ -177,7 +177,16 @@ class ContinuousEngine:
         manager: Any = self._manager
         if manager.background_thread_status.can_accept_new_requests() is not None:
             manager.join(0.0)
-            manager.start()
+            self._start()
+
+    def _start(self) -> None:
+        """Start the manager's thread as one that does not keep a process alive which forgot it.
+
+        They make it without saying so, and a thread is what the one that made it is.
+        """
+        maker = Thread(target=self._manager.start, daemon=True)
+        maker.start()
+        maker.join()
 
     def _running(self) -> int:
         processor = self._manager.batch_processor

@@ -241,6 +241,15 @@ def test_closing_ends_calls_under_way_and_refuses_new_ones(loaded: LoadedModel, 
     assert engine.stats().running == engine.stats().waiting == 0
 
 
+def test_an_engine_that_was_forgotten_does_not_keep_the_process(loaded: LoadedModel) -> None:
+    before = set(threading.enumerate())
+    engine = ContinuousEngine(loaded)
+    begun = set(threading.enumerate()) - before
+    assert [thread.daemon for thread in begun] == [True]
+    engine.close()
+    assert not begun & set(threading.enumerate())
+
+
 # Work
 
 
