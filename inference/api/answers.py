@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.engine.sequence import CANCELLED, LENGTH, STOP, Delta, GenerationRequest
 
 
 class Answers:
     """The answers to some requests, as far as they were told of."""
 
-    def __init__(self, engine: TextEngine, requests: Sequence[GenerationRequest]) -> None:
+    def __init__(self, engine: Generator, requests: Sequence[GenerationRequest]) -> None:
         self._engine = engine
         self._requests = tuple(requests)
         self._tokens: list[list[int]] = [[] for _ in self._requests]

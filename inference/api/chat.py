@@ -14,7 +14,7 @@ from inference.api.plan import TextPlan, plan_chat
 from inference.api.text_work import TextWork
 from inference.api.tool_calls import Call, PlainReader, Reader, Said, reader_of
 from inference.catalog import CatalogEntry
-from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.engine.sampling import MAX_SEED
 from inference.engine.sequence import Delta
 from inference.errors import RequestError
@@ -28,7 +28,7 @@ class ChatWork(TextWork):
     prefix = "chatcmpl-"
     field = "messages"
 
-    def __init__(self, entry: CatalogEntry, engine: TextEngine, ask: ChatRequest) -> None:
+    def __init__(self, entry: CatalogEntry, engine: Generator, ask: ChatRequest) -> None:
         """Plan a request. Raises `RequestError` that names the field at fault."""
         # Without a seed of the caller's the node draws one and states it in the receipt.
         plan = plan_chat(ask, entry.loaded, seed=secrets.randbelow(MAX_SEED + 1))
@@ -126,7 +126,7 @@ class _Message:
 
 async def prepare(entry: CatalogEntry, ask: ChatRequest) -> ChatWork:
     """Return the work of a chat request. Raises `RequestError` when it cannot fit the model."""
-    if not isinstance(entry.engine, TextEngine):
+    if not isinstance(entry.engine, Generator):
         raise RequestError(f"model {entry.name} does not chat", param="model")
     # Long prompts and large schemas take a while to read: other calls must not wait for that.
     return await asyncio.to_thread(ChatWork, entry, entry.engine, ask)

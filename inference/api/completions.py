@@ -13,7 +13,7 @@ from inference.api.logprobs import CompletionLogprobs, joined
 from inference.api.plan import plan_completion
 from inference.api.text_work import TextWork
 from inference.catalog import CatalogEntry
-from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.engine.sampling import MAX_SEED
 from inference.engine.sequence import Delta
 from inference.errors import RequestError
@@ -27,7 +27,7 @@ class CompletionWork(TextWork):
     prefix = "cmpl-"
     field = "prompt"
 
-    def __init__(self, entry: CatalogEntry, engine: TextEngine, ask: CompletionRequest) -> None:
+    def __init__(self, entry: CatalogEntry, engine: Generator, ask: CompletionRequest) -> None:
         """Plan a request. Raises `RequestError` that names the field at fault."""
         plan = plan_completion(ask, entry.loaded, seed=secrets.randbelow(MAX_SEED + 1))
         super().__init__(entry, engine, ask, plan)
@@ -67,7 +67,7 @@ class CompletionWork(TextWork):
 
 async def prepare(entry: CatalogEntry, ask: CompletionRequest) -> CompletionWork:
     """Return the work of a request. Raises `RequestError` when it cannot fit the model."""
-    if not isinstance(entry.engine, TextEngine):
+    if not isinstance(entry.engine, Generator):
         raise RequestError(f"model {entry.name} does not complete texts", param="model")
     return await asyncio.to_thread(CompletionWork, entry, entry.engine, ask)
 

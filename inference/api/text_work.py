@@ -13,7 +13,7 @@ from inference.api.plan import TextPlan
 from inference.api.sampled_body import SampledBody
 from inference.api.sse import DONE, event
 from inference.catalog import CatalogEntry
-from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import Delta
 from inference.errors import NodeError, RequestError
@@ -33,9 +33,11 @@ class TextWork:
     field: str
 
     def __init__(
-        self, entry: CatalogEntry, engine: TextEngine, ask: SampledBody, plan: TextPlan
+        self, entry: CatalogEntry, engine: Generator, ask: SampledBody, plan: TextPlan
     ) -> None:
-        """Take a plan. Raises `RequestError` for one that cannot fit the model."""
+        """Take a plan. Raises `RequestError` for one that the model's engine cannot carry out."""
+        if plan.exact:
+            engine.check_exact()
         for prompt in plan.prompts:
             self._check_length(engine, len(prompt), ask)
         self._entry = entry
@@ -126,7 +128,7 @@ class TextWork:
             "total_tokens": used.input_tokens + used.output_tokens,
         }
 
-    def _check_length(self, engine: TextEngine, tokens: int, ask: SampledBody) -> None:
+    def _check_length(self, engine: Generator, tokens: int, ask: SampledBody) -> None:
         try:
             engine.check_length(tokens, ask.limit())
         except RequestError as error:

@@ -87,12 +87,16 @@ class ContinuousEngine:
         if waiting >= self._queue_limit:
             raise QueueFullError(waiting)
 
+    def check_exact(self) -> None:
+        """Raise `RequestError`: rounding depends on what is computed together."""
+        raise RequestError(
+            "this model's engine cannot promise the same tokens again", param="determinism"
+        )
+
     def submit(self, request: GenerationRequest) -> str:
         """Queue a request; return its id. Raises `RequestError` for one that must be exact."""
         if request.exact:
-            raise RequestError(
-                "this model's engine cannot promise the same tokens again", param="determinism"
-            )
+            self.check_exact()
         self.check_length(len(request.prompt_ids), request.sampling.max_tokens)
         self._prompter.check_tokens(request.prompt_ids)
         sequence = Sequence(

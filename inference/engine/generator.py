@@ -32,6 +32,9 @@ class Generator(Protocol):
         Raises `QueueFullError` if it could not even wait now.
         """
 
+    def check_exact(self) -> None:
+        """Raise `RequestError` if a call's tokens may depend on what else is computed here."""
+
     def submit(self, request: GenerationRequest) -> str:
         """Queue a request on the running event loop; return its id.
 

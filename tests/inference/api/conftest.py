@@ -15,6 +15,7 @@ from inference.api.completions import CompletionWork
 from inference.api.schemas import parse
 from inference.catalog import CatalogEntry
 from inference.engine.engine import TextEngine
+from inference.engine.generator import Generator
 from inference.loader import load
 from inference.payments.pricing import Price
 from registry.chain.connection import Chain
@@ -62,7 +63,7 @@ def chat(entry: CatalogEntry, text: str = "Hello", **more: Any) -> ChatWork:
     """Return the work of a small chat request."""
     body = {"model": entry.name, "messages": [{"role": "user", "content": text}], "seed": 7}
     ask = parse(ChatRequest, json.dumps({**body, "max_tokens": 24, **more}).encode())
-    assert isinstance(entry.engine, TextEngine)
+    assert isinstance(entry.engine, Generator)
     return ChatWork(entry, entry.engine, ask)
 
 
@@ -70,5 +71,5 @@ def complete(entry: CatalogEntry, prompt: Any = "Once", **more: Any) -> Completi
     """Return the work of a small completion request."""
     body = {"model": entry.name, "prompt": prompt, "seed": 7, "max_tokens": 24, **more}
     ask = parse(CompletionRequest, json.dumps(body).encode())
-    assert isinstance(entry.engine, TextEngine)
+    assert isinstance(entry.engine, Generator)
     return CompletionWork(entry, entry.engine, ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from inference.api.answers import Answers
 from inference.api.plan import CHAT_PATH, plan_of
 from inference.catalog import CatalogEntry
+from inference.engine.continuous_engine import ContinuousEngine
 from inference.engine.engine import TextEngine
 from inference.errors import RequestError
 from inference.payments.pricing import quote
@@ -238,6 +240,19 @@ def test_exactness_has_its_price_and_reaches_the_engine(entry: CatalogEntry) -> 
     asked = exact._plan.requests(exact.payer)
     assert [(request.exact, request.payer) for request in asked] == [(True, "0xabc")]
     assert whole(exact).choices[0].message == whole(plain).choices[0].message
+
+
+def test_another_engine_refuses_exactness_before_it_is_paid_and_answers_alike(
+    entry: CatalogEntry,
+) -> None:
+    theirs = replace(entry, engine=ContinuousEngine(entry.loaded))
+    refused(theirs, "determinism", determinism="exact")
+    more = {"n": 2, "temperature": 1, "response_format": FORMAT, "max_tokens": 40}
+    answers = [
+        [choice.message for choice in whole(chat(one, **more)).choices] for one in (entry, theirs)
+    ]
+    theirs.engine.close()
+    assert answers[0] == answers[1]
 
 
 def test_an_auditor_makes_the_same_plan_and_the_same_beginning(entry: CatalogEntry) -> None:

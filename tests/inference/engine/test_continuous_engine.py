@@ -127,6 +127,8 @@ def test_what_it_cannot_promise_is_refused_by_name(theirs: ContinuousEngine) -> 
     with pytest.raises(RequestError, match="the same tokens again") as caught:
         theirs.submit(GenerationRequest(PROMPT, Sampling(4), exact=True))
     assert caught.value.param == "determinism"
+    with pytest.raises(RequestError, match="the same tokens again"):
+        theirs.check_exact()
     assert "exact" not in theirs.facts_for(exact=True).engine
 
 
@@ -359,6 +361,9 @@ def test_a_cancelled_call_frees_its_place_and_its_memory(engine: Generator) -> N
         assert len(rest) < 40
         assert len(tokens(await collect(engine, second))) == 5
         await settled(engine)
+        # A step counts who ended when it is done, a moment after their places are free.
+        while engine.stats().finished < 2:
+            await asyncio.sleep(0.005)
 
     run(work())
     assert engine.stats().cache_bytes == 0
