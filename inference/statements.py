@@ -11,8 +11,8 @@ from inference import offer_receipt
 from inference.audit.document import FormatError
 from inference.audit.log import NextPosition
 from inference.catalog import CatalogEntry
-from inference.engine.engine import TextEngine
 from inference.engine.facts import EngineFacts
+from inference.engine.generator import Generator
 from inference.errors import RequestError
 from inference.offer_receipt import PaymentReceipt
 from inference.payments.pricing import Price
@@ -141,7 +141,7 @@ def model_facts(entry: CatalogEntry, block: Block) -> ModelFacts:
 def runtime_facts(entry: CatalogEntry, work: Work | None = None) -> RuntimeFacts:
     """Return what computes with an entry, or what computed a piece of work."""
     engine = entry.engine
-    if isinstance(engine, TextEngine):
+    if isinstance(engine, Generator):
         return runtime_of(engine.facts_for(exact=is_exact(work)))
     return runtime_of(engine.facts)
 
