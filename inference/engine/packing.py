@@ -14,7 +14,8 @@ from typing import Any, Final
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from inference.engine.kernels.vectors import LANES, PANEL
+from inference.engine.kernels.lanes import LANES
+from inference.engine.kernels.vectors import PANEL
 from inference.engine.placement import private_memory
 
 # Families whose layers the kernels compute; others run as transformers' own modules.

@@ -5,8 +5,9 @@
    the payer with the fewest sequences under way first, then who came first. One that does not fit
    yet holds up those behind it, so that it comes to its turn.
 3. Every answer under way gets its next token.
-4. What room is left goes to prompts, in equal parts, so that neither a long prompt holds up a short
-   one nor prompts hold up answers.
+4. What room is left goes to prompts: a quarter to the one that came first, so that it comes to its
+   end whatever comes after it, the rest to the shortest first, which begin to answer soonest. Of
+   exact prompts that must be cut at fixed places, one at a time is computed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from inference.engine.kv_cache import BLOCK, Blocks, names_of
 from inference.engine.sequence import Sequence
 from inference.errors import QueueFullError
 
-# Prompts' tokens in one step, beside answers under way and without: each step a reader waits for
+# Prompts' tokens in one step, where somebody else waits for it and where nobody does: each step
 # takes so much longer.
 BUSY_TOKENS: Final = 128
 IDLE_TOKENS: Final = 512
 # An exact prompt is cut at the same places however busy the engine is.
 EXACT_TOKENS: Final = 64
+# The part of a step's room that the prompt that came first gets at least: one in so many.
+_FIRSTS_SHARE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Scheduler:
         spans = [Span(s, s.computed, 1) for s in answers]
         taken = {id(s) for s in answers}
         prompts = [s for s in self._running if id(s) not in taken]
-        budget = BUSY_TOKENS if answers else IDLE_TOKENS
+        budget = IDLE_TOKENS if not answers and len(prompts) == 1 else BUSY_TOKENS
         return Step(spans + list(self._cut(prompts, budget)), left)  # 4
 
     def advance(self, span: Span) -> None:
@@ -165,29 +168,22 @@ class Scheduler:
         return True
 
     def _cut(self, prompts: list[Sequence], budget: int) -> Iterable[Span]:
-        """Divide what room is left between prompts; what one does not need goes to the next."""
-        left = sorted(prompts, key=self._turn)
-        while left and budget > 0:
-            sequence, rest = left[0], len(left[0].tokens) - left[0].computed
-            count = min(rest, -(-budget // len(left)))
-            if self._is_whole(sequence):
-                count = min(rest, EXACT_TOKENS)
+        """Divide what room is left between prompts."""
+        in_order = sorted(prompts, key=lambda s: s.since)
+        whole = [s for s in in_order if s.request.exact and not self._invariant][:1]
+        for sequence in whole:
+            count = min(_rest(sequence), EXACT_TOKENS)
             yield Span(sequence, sequence.computed, count)
             budget -= count
-            del left[0]
-
-    def _turn(self, sequence: Sequence) -> tuple[bool, float]:
-        """Return the order in which prompts are cut.
-
-        Those that can be cut anywhere leave some room for the others. Of these, some get nothing in
-        a step, so who came first is first: shorter ones that come later would hold it up for ever.
-        """
-        if self._is_whole(sequence):
-            return True, sequence.since
-        return False, len(sequence.tokens) - sequence.computed
-
-    def _is_whole(self, sequence: Sequence) -> bool:
-        return sequence.request.exact and not self._invariant
+        others = [s for s in in_order if not s.request.exact or self._invariant]
+        counts = {id(s): min(_rest(s), budget // _FIRSTS_SHARE) for s in others[:1]}
+        budget -= sum(counts.values())
+        for sequence in sorted(others, key=_rest):
+            count = counts.get(id(sequence), 0)
+            more = min(_rest(sequence) - count, budget)
+            budget -= more
+            if count + more:
+                yield Span(sequence, sequence.computed, count + more)
 
     def _remove(self, sequence: Sequence) -> None:
         queue = self._waiting[sequence.request.payer]
@@ -198,3 +194,8 @@ class Scheduler:
     def _free(self, sequence: Sequence) -> None:
         self.blocks.give_back(sequence.blocks)
         sequence.blocks = []
+
+
+def _rest(sequence: Sequence) -> int:
+    """Return how many known tokens are not computed."""
+    return len(sequence.tokens) - sequence.computed

@@ -11,10 +11,11 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
+from inference.engine.choosing import choose
 from inference.engine.detokenizer import Detokenizer
 from inference.engine.forward import NextLogits, Span
 from inference.engine.kv_cache import BLOCK
-from inference.engine.sampling import Sampling, choose
+from inference.engine.sampling import Sampling
 from inference.engine.scheduler import Scheduler, Step
 from inference.engine.sequence import GenerationRequest, Outlet, Sequence
 

@@ -6,3 +6,28 @@ many threads share the work, or on how wide the processor's vectors are. So what
 the same bit for bit whatever else is computed beside it, on every processor with fused
 multiply-add. Weights in bfloat16 are widened, which is exact.
 """
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numba
+
+
+def _cache_for_these_sources() -> None:
+    """Keep compiled kernels apart by what all of them say.
+
+    numba looks only at the file a kernel stands in, and would run what was compiled from an older
+    version of one that it calls.
+    """
+    here = Path(__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    cache = here / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    if os.access(cache, os.W_OK):
+        numba.config.CACHE_DIR = str(cache / hashlib.sha256(sources).hexdigest()[:16])
+
+
+_cache_for_these_sources()

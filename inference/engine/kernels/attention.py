@@ -7,8 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from inference.engine.kernels.numbers import exp
-from inference.engine.kernels.vectors import LANES, scores_of_block, weighted_values
+from inference.engine.kernels.lanes import LANES
+from inference.engine.kernels.reductions import highest_of, weigh
+from inference.engine.kernels.vectors import scores_of_block, weighted_values
 
 _weigh_1, _weigh_2, _weigh_4 = weighted_values(1), weighted_values(2), weighted_values(4)
 _NEVER: Final = np.float32(-np.inf)
@@ -28,17 +29,13 @@ def attend(
     `wanted` numbers of the result are written.
     """
     blocks = position // LANES + 1
-    highest = _NEVER
     for block in range(blocks):
-        at = block * LANES
-        scores_of_block(q, 0, keys, plane + table[block] * plane_step, width, scores, at)
-        for lane in range(LANES):
-            score = np.float32(scores[at + lane] * scale)
-            # Lanes beyond the token hold what earlier sequences left.
-            scores[at + lane] = score if at + lane <= position else _NEVER
-        for lane in range(LANES):
-            highest = max(highest, scores[at + lane])
-    total = _softmax(scores, blocks, highest)
+        at = plane + table[block] * plane_step
+        scores_of_block(q, keys, at, width, scale, scores, block * LANES)
+    # Lanes beyond the token hold what earlier sequences left.
+    for beyond in range(position + 1, blocks * LANES):
+        scores[beyond] = _NEVER
+    total = weigh(scores, 0, blocks, highest_of(scores, 0, blocks))
     seen = scores[blocks * LANES :]
     for number in range(width):
         seen[number] = _NOTHING
@@ -48,23 +45,6 @@ def attend(
         _add_values(scores, block * LANES, values, at, width, count, seen)
     for number in range(wanted):
         out[out_at + number] = np.float32(seen[number] / total)
-
-
-@njit(nogil=True, cache=True)
-def _softmax(scores: Any, blocks: int, highest: np.float32) -> np.float32:
-    """Turn scores into weights; return their sum, taken lane by lane and then pairwise."""
-    lanes = np.zeros(LANES, dtype=np.float32)
-    for block in range(blocks):
-        for lane in range(LANES):
-            weight = exp(np.float32(scores[block * LANES + lane] - highest))
-            scores[block * LANES + lane] = weight
-            lanes[lane] += weight
-    half = LANES // 2
-    while half:
-        for lane in range(half):
-            lanes[lane] += lanes[lane + half]
-        half //= 2
-    return lanes[0]
 
 
 @njit(nogil=True, cache=True)

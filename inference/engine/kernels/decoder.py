@@ -12,11 +12,12 @@ import numpy as np
 from numba import njit
 
 from inference.engine.kernels.barrier import meet
+from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.logits import summarise
 from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated, share
 from inference.engine.kernels.self_attention import attend_all
-from inference.engine.kernels.vectors import LANES, PANEL, sum_of_squares, widen
+from inference.engine.kernels.vectors import PANEL, sum_of_squares, widen
 
 
 @njit(nogil=True, cache=True)
@@ -83,8 +84,7 @@ def _logits(z: Sizes, w: Weights, r: Rows, s: Space, me: int, team: int) -> None
     meet(s.barrier, team)
     first, last = share(count, me, team)
     for index in range(first, last):
-        at = index * z.vocabulary_step
-        summarise(s.logits[at : at + z.vocabulary], s.found[index])
+        summarise(s.logits, index * z.vocabulary_step, z.vocabulary, s.found[index])
 
 
 @njit(nogil=True, cache=True)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from inference.engine.kernels.numbers import silu
+from inference.engine.kernels.lanes import LANES
+from inference.engine.kernels.reductions import gate
 from inference.engine.kernels.vectors import PANEL, ROWS, tile
 
 _set_1, _set_2, _set_3 = tile(1, adds=False), tile(2, adds=False), tile(3, adds=False)
@@ -77,9 +78,8 @@ def multiply_gated(
         _set_tile(end - start, x, start, w, at + size, spare, ROWS * PANEL, PANEL)
         for row in range(end - start):
             place = (start + row) * y.step + pair * PANEL
-            for column in range(PANEL):
-                gate = spare[row * PANEL + column]
-                y.numbers[place + column] = silu(gate) * spare[(ROWS + row) * PANEL + column]
+            up = (ROWS + row) * PANEL
+            gate(spare, row * PANEL, up, y.numbers, place, PANEL // LANES)
 
 
 @njit(nogil=True, cache=True)

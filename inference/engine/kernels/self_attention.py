@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 from inference.engine.kernels.attention import attend
+from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.matmul import share
-from inference.engine.kernels.vectors import LANES
 
 
 class _Place(NamedTuple):

@@ -7,104 +7,20 @@ bounds: callers do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES: Final = 16
+from inference.engine.kernels.lanes import F32, I32, LANES, Lanes, spread_constant
+
 # Columns of a weight panel: four vectors, so that six rows of sums fill the registers of AVX-512.
 PANEL: Final = 4 * LANES
 # Rows of one tile at most.
 ROWS: Final = 6
 
-_F32: Final = ir.FloatType()
-_I16: Final = ir.IntType(16)
-_I32: Final = ir.IntType(32)
-_I64: Final = ir.IntType(64)
-_VECTOR: Final = ir.VectorType(_F32, LANES)
-_WIDE: Final = ir.VectorType(_I32, LANES)
-_ZERO: Final = ir.Constant(_VECTOR, [0.0] * LANES)
-_LINE: Final = 64
-
-
-class _Builder:
-    """Writes vector code at the place where an `IRBuilder` stands."""
-
-    def __init__(self, context: Any, builder: Any) -> None:
-        self._context = context
-        self.ir = builder
-
-    def pointer(self, kind: types.Array, array: Any, at: Any) -> Any:
-        """Return the address of element `at` of an array."""
-        made = self._context.make_array(kind)(self._context, self.ir, array)
-        return self.ir.gep(made.data, [at])
-
-    def constant(self, value: int) -> Any:
-        return ir.Constant(_I64, value)
-
-    def load(self, pointer: Any, align: int = 4) -> Any:
-        """Load sixteen numbers."""
-        value = self.ir.load(self.ir.bitcast(pointer, _VECTOR.as_pointer()))
-        value.align = align
-        return value
-
-    def load_weights(self, pointer: Any, narrow: bool) -> Any:
-        """Load sixteen aligned weights; bfloat16 is the upper half of a float32."""
-        if not narrow:
-            return self.load(pointer, _LINE)
-        halves = self.ir.load(self.ir.bitcast(pointer, ir.VectorType(_I16, LANES).as_pointer()))
-        halves.align = _LINE // 2
-        bits = self.ir.shl(self.ir.zext(halves, _WIDE), ir.Constant(_WIDE, [16] * LANES))
-        return self.ir.bitcast(bits, _VECTOR)
-
-    def store(self, value: Any, pointer: Any) -> None:
-        made = self.ir.store(value, self.ir.bitcast(pointer, _VECTOR.as_pointer()))
-        made.align = 4
-
-    def spread(self, scalar: Any) -> Any:
-        """Put one number into every lane."""
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        one = self.ir.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-        return self.ir.shuffle_vector(one, undefined, ir.Constant(_WIDE, [0] * LANES))
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        kind = c.type
-        name = "llvm.fma.f32" if kind == _F32 else f"llvm.fma.v{LANES}f32"
-        function = cgutils.get_or_insert_function(
-            self.ir.module, ir.FunctionType(kind, [kind] * 3), name
-        )
-        return self.ir.call(function, [a, b, c])
-
-    def loop(
-        self, count: Any, starts: list[Any], body: Callable[[Any, list[Any]], list[Any]]
-    ) -> Any:
-        """Run `body(index, sums)` `count` times, carrying sums in registers; return them."""
-        before = self.ir.block
-        head = self.ir.append_basic_block("head")
-        inside = self.ir.append_basic_block("inside")
-        after = self.ir.append_basic_block("after")
-        self.ir.branch(head)
-        self.ir.position_at_end(head)
-        index = self.ir.phi(_I64)
-        index.add_incoming(self.constant(0), before)
-        sums = []
-        for start in starts:
-            carried = self.ir.phi(start.type)
-            carried.add_incoming(start, before)
-            sums.append(carried)
-        self.ir.cbranch(self.ir.icmp_signed("<", index, count), inside, after)
-        self.ir.position_at_end(inside)
-        results = body(index, sums)
-        index.add_incoming(self.ir.add(index, self.constant(1)), self.ir.block)
-        for carried, result in zip(sums, results, strict=True):
-            carried.add_incoming(result, self.ir.block)
-        self.ir.branch(head)
-        self.ir.position_at_end(after)
-        return sums
+_NOTHING: Final = spread_constant(0)
 
 
 def tile(rows: int, *, adds: bool) -> Any:
@@ -123,7 +39,7 @@ def tile(rows: int, *, adds: bool) -> Any:
 
         def code(context, builder, _, arguments):
             x_, x_at_, x_step_, w_, w_at_, y_, y_at_, y_step_, depth_ = arguments
-            b = _Builder(context, builder)
+            b = Lanes(context, builder)
             narrow = w.dtype == types.uint16
             panel = b.pointer(w, w_, w_at_)
             xs = [
@@ -146,7 +62,7 @@ def tile(rows: int, *, adds: bool) -> Any:
                         found.append(b.fma(number, weights[c], sums[row * columns + c]))
                 return found
 
-            sums = b.loop(depth_, [_ZERO] * (rows * columns), body)
+            sums = b.loop(depth_, [_NOTHING] * (rows * columns), body)
             for row in range(rows):
                 start = builder.add(y_at_, builder.mul(y_step_, b.constant(row)))
                 for c in range(columns):
@@ -163,19 +79,19 @@ def tile(rows: int, *, adds: bool) -> Any:
 
 
 @intrinsic
-def scores_of_block(typing, q, q_at, k, k_at, width, s, s_at):
-    """Write s[0:16] = the dot products of a query with the sixteen keys of one block.
+def scores_of_block(typing, q, k, k_at, width, scale, s, s_at):
+    """Write s[0:16] = scale · the dot products of a query with the sixteen keys of one block.
 
     `k` lies as (width, 16): number by number, the keys of all sixteen tokens. `width` is a
     multiple of 16. Four partial sums, over every fourth number, are added pairwise.
     """
     at = types.intp
-    signature = types.void(q, at, k, at, at, s, at)
+    signature = types.void(q, k, at, at, types.float32, s, at)
 
     def code(context, builder, _, arguments):
-        q_, q_at_, k_, k_at_, width_, s_, s_at_ = arguments
-        b = _Builder(context, builder)
-        query, keys = b.pointer(q, q_, q_at_), b.pointer(k, k_, k_at_)
+        q_, k_, k_at_, width_, scale_, s_, s_at_ = arguments
+        b = Lanes(context, builder)
+        query, keys = b.pointer(q, q_, b.constant(0)), b.pointer(k, k_, k_at_)
 
         def body(quarter, sums):
             found = []
@@ -186,9 +102,9 @@ def scores_of_block(typing, q, q_at, k, k_at, width, s, s_at):
                 found.append(b.fma(value, key, sums[part]))
             return found
 
-        sums = b.loop(builder.sdiv(width_, b.constant(4)), [_ZERO] * 4, body)
+        sums = b.loop(builder.sdiv(width_, b.constant(4)), [_NOTHING] * 4, body)
         total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
-        b.store(total, b.pointer(s, s_, s_at_))
+        b.store(builder.fmul(total, b.spread(scale_)), b.pointer(s, s_, s_at_))
         return context.get_dummy_value()
 
     return signature, code
@@ -208,7 +124,7 @@ def weighted_values(columns: int) -> Any:
 
         def code(context, builder, _, arguments):
             p_, p_at_, v_, v_at_, step_, count_, o_, o_at_ = arguments
-            b = _Builder(context, builder)
+            b = Lanes(context, builder)
             weights, values = b.pointer(p, p_, p_at_), b.pointer(v, v_, v_at_)
             places = [
                 b.pointer(o, o_, builder.add(o_at_, b.constant(c * LANES))) for c in range(columns)
@@ -243,52 +159,16 @@ def sum_of_squares(typing, x, x_at, vectors):
 
     def code(context, builder, _, arguments):
         x_, x_at_, vectors_ = arguments
-        b = _Builder(context, builder)
+        b = Lanes(context, builder)
         numbers = b.pointer(x, x_, x_at_)
 
         def body(index, sums):
             value = b.load(builder.gep(numbers, [builder.mul(index, b.constant(LANES))]))
             return [b.fma(value, value, sums[0])]
 
-        total = b.loop(vectors_, [_ZERO], body)[0]
-        lanes = [builder.extract_element(total, ir.Constant(_I32, lane)) for lane in range(LANES)]
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [builder.fadd(lanes[i], lanes[i + half]) for i in range(half)]
-        return lanes[0]
+        return b.pairwise(b.loop(vectors_, [_NOTHING], body)[0], builder.fadd)
 
     return signature, code
-
-
-@intrinsic
-def fma(typing, a, b, c):
-    """Return a · b + c, rounded once."""
-    one = types.float32
-
-    def code(context, builder, _, arguments):
-        return _Builder(context, builder).fma(*arguments)
-
-    return one(one, one, one), code
-
-
-@intrinsic
-def float_of_bits(typing, bits):
-    """Return the float32 whose bits an int32 holds."""
-
-    def code(context, builder, _, arguments):
-        return builder.bitcast(arguments[0], _F32)
-
-    return types.float32(types.int32), code
-
-
-@intrinsic
-def bits_of_float(typing, number):
-    """Return the bits of a float32 as an int32."""
-
-    def code(context, builder, _, arguments):
-        return builder.bitcast(arguments[0], _I32)
-
-    return types.int32(types.float32), code
 
 
 @intrinsic
@@ -298,7 +178,7 @@ def widen(typing, weight):
     def code(context, builder, _, arguments):
         if weight == types.float32:
             return arguments[0]
-        bits = builder.shl(builder.zext(arguments[0], _I32), ir.Constant(_I32, 16))
-        return builder.bitcast(bits, _F32)
+        bits = builder.shl(builder.zext(arguments[0], I32), ir.Constant(I32, 16))
+        return builder.bitcast(bits, F32)
 
     return types.float32(weight), code

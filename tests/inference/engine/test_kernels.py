@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
+from inference.engine.choosing import choose
 from inference.engine.kernels.attention import attend
 from inference.engine.kernels.decoder import _normalise
+from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Sizes
 from inference.engine.kernels.logits import summarise
 from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated
-from inference.engine.kernels.numbers import exp, silu
-from inference.engine.kernels.vectors import LANES, PANEL, ROWS
-from inference.engine.sampling import Peak, Sampling, choose
+from inference.engine.kernels.reductions import gate, weigh
+from inference.engine.kernels.vectors import PANEL, ROWS
+from inference.engine.sampling import Peak, Sampling
 from inference.engine.team import Team
 from inference.errors import GenerationError
 
@@ -30,15 +32,31 @@ Floats = npt.NDArray[np.float32]
 
 
 @njit
-def exp_all(x, y):
-    for at in range(len(x)):
-        y[at] = exp(x[at])
+def weigh_all(x, highest):
+    return weigh(x, 0, len(x) // LANES, highest)
 
 
 @njit
-def silu_all(x, y):
-    for at in range(len(x)):
-        y[at] = silu(x[at])
+def gate_all(x, ups, y):
+    gate(x, 0, ups, y, 0, ups // LANES)
+
+
+def filled(x: Floats) -> Floats:
+    """Return a copy in whole vectors."""
+    return np.concatenate([x, np.zeros(-len(x) % LANES, dtype=F32)])
+
+
+def exp_all(x: Floats, y: Floats) -> None:
+    whole = filled(x)
+    weigh_all(whole, F32(0))
+    y[:] = whole[: len(x)]
+
+
+def silu_all(x: Floats, y: Floats) -> None:
+    whole = filled(x)
+    made = np.empty_like(whole)
+    gate_all(np.concatenate([whole, np.ones_like(whole)]), len(whole), made)
+    y[:] = made[: len(x)]
 
 
 @njit
@@ -285,7 +303,10 @@ def test_the_norm_equals_its_definition_and_leaves_other_rows_alone(hidden: int)
 
 def summary(logits: Floats) -> Peak:
     found = np.full(5, np.nan)
-    summarise(logits, found)
+    # What stands before and after it is none of it.
+    row = np.full(len(logits) + 3 * LANES, 99, dtype=F32)
+    row[LANES : LANES + len(logits)] = logits
+    summarise(row, LANES, len(logits), found)
     token, best, second, total, odd = found.tolist()
     return Peak(int(token), best, second, total if not odd else float("nan"))
 
