@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -15,6 +16,9 @@ from registry.terminal import Terminal
 # Seconds that calls in flight get to finish when the node is told to stop.
 _GRACE_S: Final = 30
 _BACKLOG: Final = 2048
+# In seconds. Between two steps an engine's thread asks for the interpreter; as Python is set up, it
+# could wait for 5 ms each time.
+SWITCH_S: Final = 0.0005
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,6 +52,8 @@ def run(
 
     from inference.api.app import create_app
     from inference.node import Node
+
+    sys.setswitchinterval(SWITCH_S)
 
     def progress(label: str, _total: int) -> Callable[[int], None]:
         terminal.err.print(f"{label} …", style="dim")

@@ -38,6 +38,7 @@ from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.errors import NodeError
 from inference.loader import load
+from inference.server import SWITCH_S
 from inference.work import Work
 from registry.workspace import Workspace
 
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     app = UnpaidNode.open(options.config).app()
     # As `weightproof serve` does it.
+    sys.setswitchinterval(SWITCH_S)
     uvicorn.run(app, port=options.port, log_level="warning", access_log=False)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numba
@@ -24,10 +25,12 @@ def _cache_for_these_sources() -> None:
     """
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
-    cache = here / "__pycache__"
-    cache.mkdir(exist_ok=True)
-    if os.access(cache, os.W_OK):
-        numba.config.CACHE_DIR = str(cache / hashlib.sha256(sources).hexdigest()[:16])
+    cache = here / "__pycache__" / hashlib.sha256(sources).hexdigest()[:16]
+    # Where the package cannot be written, numba takes a folder of the user's.
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            numba.config.CACHE_DIR = str(cache)
 
 
 _cache_for_these_sources()
