@@ -45,6 +45,7 @@ from transformers import AutoModel, AutoTokenizer
 from inference.demo.models import prepare_minilm
 from inference.engine.embedder import Embedder
 from inference.loader import LoadedModel, load
+from inference.server import SWITCH_S
 from registry.chain.attestations import AttestationBook
 from registry.chain.deploy import deploy
 from registry.chain.devnet import Devnet
@@ -195,7 +196,12 @@ def _server(stack: ExitStack, side: str, threads: int) -> tuple[int, int]:
 def _serve(side: str, threads: int) -> None:
     root = Path(__file__).resolve().parent.parent
     folder = prepare_minilm(root / ".cache" / "models" / "minilm")
-    embed = _naive(folder, threads) if side == "naive" else _ours(folder, threads)
+    if side == "naive":
+        embed = _naive(folder, threads)
+    else:
+        # As `weightproof serve` does it.
+        sys.setswitchinterval(SWITCH_S)
+        embed = _ours(folder, threads)
 
     async def route(request: Request) -> Response:
         text = (await request.json())["input"]
