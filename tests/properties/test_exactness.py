@@ -109,9 +109,7 @@ def shelf(chain: Chain, deployment: Deployment, signers: list[Signer]) -> Shelf:
     return Shelf(chain, deployment, signers[1])
 
 
-@pytest.fixture(
-    scope="module", params=[tiny_models.llama, tiny_models.qwen2, tiny_models.gpt2], ids=str
-)
+@pytest.fixture(scope="module", params=[tiny_models.llama, tiny_models.qwen2, tiny_models.gpt2])
 def loaded(
     request: Any, shelf: Shelf, torch: object, tmp_path_factory: pytest.TempPathFactory
 ) -> LoadedModel:
