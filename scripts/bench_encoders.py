@@ -40,22 +40,15 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from subject import register
 from transformers import AutoModel, AutoTokenizer
 
 from inference.demo.models import prepare_minilm
 from inference.engine.embedder import Embedder
 from inference.loader import LoadedModel, load
 from inference.server import SWITCH_S
-from registry.chain.attestations import AttestationBook
-from registry.chain.deploy import deploy
 from registry.chain.devnet import Devnet
-from registry.chain.model_registry import ModelRegistry
 from registry.hashing.parallel import processors
-from registry.ipfs.blockstore import MemoryBlockStore
-from registry.policy import Policy
-from registry.register import register_model
-from registry.signing.signer import ANVIL_CHAIN_ID, Signer
-from registry.verify import verify_model
 
 Embed = Callable[[str], Awaitable[bytes]]
 _WORDS = (
@@ -258,32 +251,8 @@ def _ours(folder: Path, threads: int) -> Embed:
 
 def _loaded(folder: Path, threads: int) -> LoadedModel:
     """Register the model on a chain of its own, verify it and load it."""
-    with Devnet.start() as net:
-        signer = Signer.anvil(0, chain_id=ANVIL_CHAIN_ID)
-        deployment = deploy(net.chain, signer)
-        registry = ModelRegistry(net.chain, deployment.model_registry)
-        blocks = MemoryBlockStore()
-        done = register_model(
-            folder,
-            name=folder.name,
-            task="embed",
-            parents=(),
-            blocks=blocks,
-            registry=registry,
-            signer=signer,
-        )
-        block = net.chain.head()
-        with verify_model(
-            done.id,
-            registry=registry,
-            attestations=AttestationBook(net.chain, deployment.attestations),
-            blocks=blocks,
-            folder=folder,
-            policy=Policy(),
-            block=block,
-            now=block.timestamp,
-        ) as verified:
-            return load(verified, device="cpu", threads=threads)
+    with Devnet.start() as net, register(net, folder, "embed").verify() as verified:
+        return load(verified, device="cpu", threads=threads)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from subject import register
 
 from inference.config import ENGINES
 from inference.demo.models import prepare_smollm2
@@ -29,16 +30,8 @@ from inference.engine.prompter import Prompter
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import load
-from registry.chain.attestations import AttestationBook
-from registry.chain.deploy import deploy
 from registry.chain.devnet import Devnet
-from registry.chain.model_registry import ModelRegistry
 from registry.hashing.parallel import processors
-from registry.ipfs.blockstore import MemoryBlockStore
-from registry.policy import Policy
-from registry.register import register_model
-from registry.signing.signer import ANVIL_CHAIN_ID, Signer
-from registry.verify import VerifiedModel, verify_model
 
 _TOPICS = ("the sea", "a mountain", "old trains", "bread", "the moon", "a garden", "rain", "chess")
 
@@ -56,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     root = Path(__file__).resolve().parent.parent
     folder = options.folder or prepare_smollm2(root / ".cache" / "models" / "smollm2")
     engines: dict[str, Generator] = {}
-    with Devnet.start() as net, _verified(net, folder) as verified:
+    with Devnet.start() as net, register(net, folder, "chat").verify() as verified:
         for kind in ENGINES:
             loaded = load(verified, device=options.device, threads=options.threads)
             engines[kind] = open_generator(kind, loaded, queue_limit=max(options.calls))
@@ -116,33 +109,6 @@ def _tokens_per_s(engine: Generator, prompts: list[tuple[int, ...]], tokens: int
 def _named(facts: EngineFacts) -> dict[str, str | int]:
     named = facts.to_json()
     return {key: named[key] for key in ("engine", "dtype", "device", "threads")}
-
-
-def _verified(net: Devnet, folder: Path) -> VerifiedModel:
-    signer = Signer.anvil(0, chain_id=ANVIL_CHAIN_ID)
-    deployment = deploy(net.chain, signer)
-    registry = ModelRegistry(net.chain, deployment.model_registry)
-    blocks = MemoryBlockStore()
-    registration = register_model(
-        folder,
-        name=folder.name,
-        task="chat",
-        parents=(),
-        blocks=blocks,
-        registry=registry,
-        signer=signer,
-    )
-    block = net.chain.head()
-    return verify_model(
-        registration.id,
-        registry=registry,
-        attestations=AttestationBook(net.chain, deployment.attestations),
-        blocks=blocks,
-        folder=folder,
-        policy=Policy(),
-        block=block,
-        now=block.timestamp,
-    )
 
 
 if __name__ == "__main__":

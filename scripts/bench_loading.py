@@ -28,12 +28,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file, save_file
+from subject import Subject, register
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inference.demo.models import prepare_smollm2
@@ -42,39 +42,11 @@ from inference.engine.dtypes import DTYPES
 from inference.engine.placement import place
 from inference.loader import load
 from inference.resident import check_placed
-from registry.chain.attestations import AttestationBook
-from registry.chain.deploy import deploy
 from registry.chain.devnet import Devnet
-from registry.chain.model_registry import ModelRegistry
 from registry.hashing.parallel import parallel_map, processors
 from registry.hashing.weight_file import FolderWeights
-from registry.ipfs.blockstore import MemoryBlockStore
-from registry.manifest import ModelManifest
-from registry.policy import Policy
-from registry.register import register_model
-from registry.signing.signer import ANVIL_CHAIN_ID, Signer
-from registry.verify import VerifiedModel, fetch_manifest, verify_model
 
 _SPAN_BYTES = 4 * 1024 * 1024
-
-
-@dataclass
-class Subject:
-    """A registered folder, and how to verify it."""
-
-    folder: Path
-    manifest: ModelManifest
-    verify: Callable[[], VerifiedModel]
-
-    @property
-    def weights(self) -> list[Path]:
-        """Return the weight files."""
-        return sorted(self.folder.glob("*.safetensors"))
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of all weight files."""
-        return sum(path.stat().st_size for path in self.weights)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -92,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     with TemporaryDirectory() as made, Devnet.start() as net:
         if options.dtype:
             folder = _converted(folder, Path(made) / folder.name, options.dtype)
-        subject = _register(net, folder, options.task)
+        subject = register(net, folder, options.task)
         sides: dict[str, Callable[[], None]] = {
             "plain": lambda: _plain(subject),
             "hash": lambda: _hash(subject),
@@ -196,41 +168,6 @@ def _forget(subject: Subject) -> None:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _register(net: Devnet, folder: Path, task: str) -> Subject:
-    signer = Signer.anvil(0, chain_id=ANVIL_CHAIN_ID)
-    deployment = deploy(net.chain, signer)
-    registry = ModelRegistry(net.chain, deployment.model_registry)
-    attestations = AttestationBook(net.chain, deployment.attestations)
-    blocks = MemoryBlockStore()
-    registration = register_model(
-        folder,
-        name=folder.name,
-        task=task,
-        parents=(),
-        blocks=blocks,
-        registry=registry,
-        signer=signer,
-    )
-
-    def verify() -> VerifiedModel:
-        block = net.chain.head()
-        return verify_model(
-            registration.id,
-            registry=registry,
-            attestations=attestations,
-            blocks=blocks,
-            folder=folder,
-            policy=Policy(),
-            block=block,
-            now=block.timestamp,
-        )
-
-    manifest = fetch_manifest(blocks, registry.record(registration.id))
-    if not isinstance(manifest, ModelManifest):
-        raise TypeError("what was registered as a model is none")
-    return Subject(folder, manifest, verify)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from inference.engine.prompter import Prompter
 from inference.engine.sequence import Delta, GenerationRequest, Outlet, Sequence
 from inference.errors import (
     LoadRefusedError,
-    NodeError,
     QueueFullError,
     RequestError,
     UnavailableError,
@@ -117,13 +116,8 @@ class ContinuousEngine:
         if sequence is None:
             raise RequestError(f"no generation {id:.40} is under way")
         try:
-            while True:
-                item = await sequence.outlet.receive()
-                if isinstance(item, NodeError):
-                    raise item
-                yield item
-                if item.finish_reason is not None:
-                    return
+            async for delta in sequence.outlet.deltas():
+                yield delta
         finally:
             self.cancel(id)
 

@@ -133,13 +133,8 @@ class TextEngine:
         if sequence is None:
             raise RequestError(f"no generation {id:.40} is under way")
         try:
-            while True:
-                item = await sequence.outlet.receive()
-                if isinstance(item, NodeError):
-                    raise item
-                yield item
-                if item.finish_reason is not None:
-                    return
+            async for delta in sequence.outlet.deltas():
+                yield delta
         finally:
             self.cancel(id)
 

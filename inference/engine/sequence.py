@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -73,9 +73,15 @@ class Outlet:
         """Take the next item; called on the reader's loop."""
         self._queue.put_nowait(item)
 
-    async def receive(self) -> Delta | NodeError:
-        """Wait for the next item, on the reader's loop."""
-        return await self._queue.get()
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Yield what comes until the answer ends, on the reader's loop. Raises what ended it."""
+        finished = False
+        while not finished:
+            item = await self._queue.get()
+            if isinstance(item, NodeError):
+                raise item
+            yield item
+            finished = item.finish_reason is not None
 
 
 def deliver(sequences: Iterable[Sequence]) -> None:
