@@ -224,6 +224,8 @@ class Stock:
             threads=self._config.threads,
             progress=progress(f"loading {model.name}", tensors_bytes(verified.tensors)),
         )
+        # Compiling takes seconds, once on a machine.
+        progress(f"starting {model.name}", 0)
         kind, limit = self._config.engine, self._config.max_queue
         engine = open_engine(loaded, kind=kind, queue_limit=limit)
         return CatalogEntry(
