@@ -151,7 +151,7 @@ def test_the_receipt_says_what_the_model_was_served_in(hall: Hall, folder: Path)
     assert receipt.runtime.dtype == manifest.serving.dtype == "F32"
     assert receipt.runtime.device == "cpu"
     assert receipt.runtime.threads == 1
-    assert receipt.runtime.engine == "weightproof"
+    assert receipt.runtime.engine == "weightproof/packed exact"
     assert receipt.model.model_id == case.id
     assert receipt.model.manifest_digest == manifest.digest
     tensors = {entry.name: entry.digest for entry in manifest.tensors}

@@ -85,7 +85,7 @@ def run(shop: Shop, model: str, url: str = "", **options: Any) -> ProbeReport:
         (b'{"nonce": "%b", "tensors": 8.0}' % NONCE.encode(), 400, "tensors"),
         (b'{"nonce": "%b", "tensors": true}' % NONCE.encode(), 400, "tensors"),
         (b'{"nonce": "%b", "names": []}' % NONCE.encode(), 400, "names"),
-        (b'{"nonce": "%b", "nonce": "%b"}' % (NONCE.encode(), NONCE.encode()), 400, ""),
+        (b'{"nonce": "%b", "nonce": "%b"}' % (NONCE.encode(), NONCE.encode()), 400, "nonce"),
         (b" " * 1025, 413, ""),
     ],
 )

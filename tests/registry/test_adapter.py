@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -57,6 +58,9 @@ class Pair:
 
     def refused(self, kind: type[WeightproofError], match: str, **changes: object) -> None:
         """Both with and without keeping files; what was opened is closed."""
+        # What earlier tests left would be closed at any moment.
+        gc.collect()
+        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         for keep in (True, False):
             with pytest.raises(kind, match=match):
@@ -181,6 +185,7 @@ def test_a_misfit_that_was_recorded_all_the_same_is_refused_and_leaves_nothing_o
     world.registry.register(world.publisher, Kind.MODEL, cid.digest, wide.parent_ids)
     policy = dataclasses.replace(world.policy, min_attestations=0)
     id = record_id(world.publisher.address, cid.digest)
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ManifestError, match=r"^step 6 .*max_context is 129") as kept:
         pair.verify(model_id=id, policy=policy)
