@@ -60,7 +60,6 @@ class Pair:
         """Both with and without keeping files; what was opened is closed."""
         # What earlier tests left would be closed at any moment.
         gc.collect()
-        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         for keep in (True, False):
             with pytest.raises(kind, match=match):
