@@ -26,6 +26,9 @@ THETA = 4321.0
 NORM = "model.norm.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
 LAST = "model.layers.1.self_attn.o_proj.weight"
+# The kernels' copy of the norms holds the same bytes: both change, and the patrol names the one
+# it comes to first.
+COPIES = {NORM: "packed.norms"}
 
 
 def flip(process: int, data: bytes, *, at: int, bit: int) -> int:
@@ -88,6 +91,9 @@ def unlike(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_bit_that_changes_in_a_nodes_memory_stops_the_model_before_more_is_charged(
     hall: Hall, folder: Path, name: str, at: int, bit: int
 ) -> None:
+    def named(text: str) -> bool:
+        return any(changed in text for changed in (name, COPIES.get(name, name)))
+
     data = unlike(folder)[name].numpy().tobytes()
     case = hall.register(folder)
     with hall.on_sale(case, "bent"):
@@ -101,10 +107,10 @@ def test_a_bit_that_changes_in_a_nodes_memory_stops_the_model_before_more_is_cha
         assert answer.status_code == 410
         assert answer.json()["error"]["code"] == "model_stopped"
         assert "changed in memory" in answer.json()["error"]["message"]
-        assert name in answer.json()["error"]["message"]
+        assert named(answer.json()["error"]["message"])
         assert hall.books().rows == before.rows
         # A model is stopped first, and then it is told.
-        while not any(name in json.dumps(entry) for entry in hall.log_entries("incident")[-5:]):
+        while not any(named(json.dumps(entry)) for entry in hall.log_entries("incident")[-5:]):
             assert time.monotonic() < ends, "the log says nothing"
             time.sleep(0.05)
         assert hall.ask(GOOD, "Hello").status_code == 402
