@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -51,6 +51,10 @@ class DatabaseError(UnavailableError):
     """The database did not do what it was asked; nothing was changed."""
 
     code = "database_unavailable"
+
+
+class _Undone(Exception):  # no error: it ends a transaction whose member failed
+    """The only member of a group failed; its transaction goes with it."""
 
 
 class DatabaseBusyError(DatabaseError):
@@ -150,38 +154,51 @@ class Database:
         """Run the group in one transaction and tell each member how it ended."""
         try:
             durable = any(write.durable for write in group)
-            with _errors(), self._begin(durable=durable) as transaction:
+            with _errors(), self._transaction(durable=durable):
                 if len(group) > 1:
                     for write in group:
                         write.outcome = self._run(write)
-                elif isinstance(self._run_alone(group[0]), Failure):
-                    transaction.rollback()
+                else:
+                    self._run_alone(group[0])
+        except _Undone:
+            pass
         except BaseException as error:  # the thread's door: without it all later writes would hang
             # The transaction is gone, whatever the members' own functions had returned.
             for write in group:
                 write.outcome = Failure(error)
         tell(group)
 
-    def _begin(self, *, durable: bool) -> RootTransaction:
-        """Begin a transaction whose COMMIT waits for the disk, or leaves that to a later one."""
-        sqlite = self._connection.dialect.name == "sqlite"
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[None]:
+        """Hold a transaction whose COMMIT waits for the disk, or leaves that to a later one."""
+        connection = self._connection
+        sqlite = connection.dialect.name == "sqlite"
         # SQLite takes it between transactions only, PostgreSQL within one.
         if sqlite and durable != self._durable:
-            drive(self._connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
+            drive(connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
             self._durable = durable
-        transaction = self._connection.begin()
-        if not sqlite and not durable:
-            drive(self._connection, "SET LOCAL synchronous_commit TO OFF")
-        return transaction
+        if sqlite:
+            drive(connection, "BEGIN IMMEDIATE")
+        elif not durable:
+            drive(connection, "SET LOCAL synchronous_commit TO OFF")
+        try:
+            yield
+            drive(connection, "COMMIT")
+        except BaseException:
+            connection.connection.rollback()
+            raise
+        finally:
+            # Of a transaction, SQLAlchemy knows when a member ran a statement by it.
+            connection.rollback()
 
-    def _run_alone(self, write: PendingWrite) -> object:
+    def _run_alone(self, write: PendingWrite) -> None:
         """Run the only member: the whole transaction is its savepoint."""
         try:
             write.outcome = write.function(self._connection)
         except BaseException as error:  # carried to the caller, as concurrent.futures does
             _raise_if_broken(error)
             write.outcome = Failure(error)
-        return write.outcome
+            raise _Undone() from error
 
     def _run(self, write: PendingWrite) -> object:
         """Run one member in its savepoint; only a failure of the database itself is raised."""
@@ -232,9 +249,18 @@ def _engine(url: str, *, writes: bool) -> Engine:
         ) from error
     event.listen(engine, "connect", _prepare)
     # Readers see one snapshot; the writer takes the lock at once, never half-way.
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", _begin_writing if writes else _begin_reading)
     return engine
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    driver = connection.connection.dbapi_connection
+    if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -8,6 +8,7 @@ Prompts and answers are bound by salted hashes only.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from inference.audit.document import (
@@ -186,6 +187,14 @@ class Receipt(ReceiptFacts):
         """Place facts in the log."""
         values = {field.name: getattr(facts, field.name) for field in fields(ReceiptFacts)}
         return cls(**values, seq=seq, prev=prev, node=node)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes: made once, they are signed and stored."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return super().encode()
 
 
 def parse_receipt(data: bytes) -> Receipt:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from inference import paid_call
 from inference.api import (
@@ -105,8 +106,10 @@ def _paid(
             return _respond(demand(offers, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
-    app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
-    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
+    # Plain routes: they read their bodies themselves, and FastAPI's way to a function that takes
+    # nothing else costs as much as verifying a voucher.
+    app.router.routes.append(Route(path, post, methods=["POST"], name=task))
+    app.router.routes.append(Route(path, get, methods=["GET"], name=f"{task} refund"))
 
 
 def _respond(result: Answer | Stream) -> Response:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import Connection
 
 from inference.database import Database
 from inference.errors import NodeError, PaymentRefusedError, UnavailableError
-from inference.payments import books, channel, exact
+from inference.payments import channel, exact
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
@@ -57,18 +58,7 @@ class Cashier:
 
     def offers(self, url: str, amount: int) -> Offers:
         """Return the offers for a call that costs at most `amount`: channels first."""
-        token = self.terms.token
-        entry = Requirements(
-            scheme=channel.SCHEME,
-            network=self.network,
-            amount=amount,
-            asset=token.address,
-            pay_to=self.terms.receiver,
-            max_timeout_seconds=PAYMENT_WINDOW_S,
-            extra=self.terms.extra(),
-        )
-        extra = {"name": token.name, "version": token.version}
-        return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))
+        return _offers(self.terms, url, amount)
 
     async def reserve(
         self, payment: PaymentPayload, offers: Offers, *, least: int, stream: bool = False
@@ -87,12 +77,13 @@ class Cashier:
         verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, offer.amount, least, stream, now)
-        state = None
-        if self.database.read(lambda tx: self.ledger.needs_state(tx, verified, now=now)):
+        reservation = await self._reserve_channel(verified, offer.amount, least, stream, None, now)
+        if reservation is None:
             state = await self.mover.channel_state(verified.channel_id, now=now)
-        return Secured(
-            await self._reserve_channel(verified, offer.amount, least, stream, state, now), verified
-        )
+            reservation = await self._reserve_channel(
+                verified, offer.amount, least, stream, state, now
+            )
+        return Secured(_made(reservation), verified)
 
     def stream_head(self, secured: Secured) -> str:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
@@ -127,16 +118,10 @@ class Cashier:
         if charged and not told:
             raise NodeError("a stream that nobody was told of cannot be charged")
         if charged or (told and reservation.purpose == "stream"):
-            extra = self.ledger.commit(tx, reservation, charged).extra()
+            ended = self.ledger.commit(tx, reservation, charged)
         else:
-            self.ledger.release(tx, reservation)
-            extra = {"chargedAmount": "0"}
-        account = self.ledger.account(tx, reservation.channel_id)
-        if account is None:
-            raise UnavailableError(f"the ledger lost channel {reservation.channel_id}")
-        extra["channelState"] = account.state()
-        cumulative = account.claimable(books.opened(tx, reservation.channel_id))
-        return self._booked(secured, charged, cumulative, extra)
+            ended = self.ledger.release(tx, reservation)
+        return self._booked(secured, charged, ended.claimable, ended.extra())
 
     def response(self, booked: Booked, extensions: Mapping[str, object]) -> str:
         """Return the PAYMENT-RESPONSE of a finished call."""
@@ -170,8 +155,18 @@ class Cashier:
         stream: bool,
         state: OnchainChannel | None,
         now: int,
-    ) -> Reservation:
-        def reserve(tx: Connection) -> Reservation:
+    ) -> Reservation | None:
+        """Reserve; None when the chain must be asked first, and `state` is what it said.
+
+        A call's reservation need not be on disk before its work begins. Its answer leaves after
+        the charge is, which brings the voucher and the reservation there too; after a power cut
+        before that the call is lost uncharged, as it would be if its reservation were found. A
+        stream is charged here and its head leaves upon it; a deposit has moved already.
+        """
+
+        def reserve(tx: Connection) -> Reservation | None:
+            if state is None and self.ledger.needs_state(tx, verified, now=now):
+                return None
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
             reservation = self.ledger.reserve(
@@ -179,7 +174,8 @@ class Cashier:
             )
             return self.ledger.prepay(tx, reservation) if stream else reservation
 
-        return await self.database.write(reserve)
+        lasting = stream or isinstance(verified.payment, DepositPayment)
+        return await self.database.write(reserve, durable=lasting)
 
     async def _reserve_deposit(
         self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
@@ -195,7 +191,9 @@ class Cashier:
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
-            reservation = await self._reserve_channel(verified, quote, least, stream, after, now)
+            reservation = _made(
+                await self._reserve_channel(verified, quote, least, stream, after, now)
+            )
         except WeightproofError as error:
             if moved is None:
                 raise
@@ -255,6 +253,29 @@ class Cashier:
             # A channel's client books also a failed call, with its charge of 0.
             success=success,
         )
+
+
+# Equal requests have equal offers, and most requests come twice: without a payment and with one.
+@lru_cache(maxsize=1024)
+def _offers(terms: Terms, url: str, amount: int) -> Offers:
+    token = terms.token
+    entry = Requirements(
+        scheme=channel.SCHEME,
+        network=f"eip155:{token.chain_id}",
+        amount=amount,
+        asset=token.address,
+        pay_to=terms.receiver,
+        max_timeout_seconds=PAYMENT_WINDOW_S,
+        extra=terms.extra(),
+    )
+    extra = {"name": token.name, "version": token.version}
+    return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))
+
+
+def _made(reservation: Reservation | None) -> Reservation:
+    if reservation is None:
+        raise UnavailableError("the chain was asked about this channel, and must be asked again")
+    return reservation
 
 
 def _digest(text: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from inference.errors import CorrectivePaymentError, PaymentRefusedError
 from inference.payments.x402 import PaymentPayload, Requirements, matches, payment_required
@@ -17,6 +18,13 @@ class Offers:
 
     def demand(self, refusal: PaymentRefusedError | None) -> str:
         """Return the PAYMENT-REQUIRED header, with the code of a refusal."""
+        return self._plain if refusal is None else self._demand(refusal)
+
+    @cached_property
+    def _plain(self) -> str:
+        return self._demand(None)
+
+    def _demand(self, refusal: PaymentRefusedError | None) -> str:
         corrective = isinstance(refusal, CorrectivePaymentError)
         return payment_required(
             {"url": self.url, "mimeType": "application/json", "serviceName": "Weightproof"},

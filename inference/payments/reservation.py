@@ -51,13 +51,15 @@ class Reservation:
 class Committed:
     """What a call became: its `actual` cost, and the charge the payer is told of it.
 
-    They differ by the credit an earlier stream left. `cumulative` is all that was told so far.
+    They differ by the credit an earlier stream left. `cumulative` is all that was told so far,
+    `claimable` what all finished calls of the channel cost together.
     """
 
     actual: int
     told: int
     cumulative: int
     credit: int
+    claimable: int
     state: Mapping[str, object]
 
     def extra(self) -> dict[str, object]:
