@@ -21,12 +21,12 @@ from inference.gauges import Gauges
 from inference.observer import Observer
 from inference.office import Office
 from inference.operator import OperatorGuard, operator_domain
-from inference.paid_call import Till
 from inference.patrol import Patrol
 from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.sale import Till
 from inference.serving_lock import ServingLock
 from inference.statements import Statements
 from inference.stock import Placed, Progress, Stock

@@ -1,0 +1,147 @@
+"""A sale: a call that holds a reservation, and how it ends in the books.
+
+However it ends, one transaction writes its charge, its receipt and its log entry together (step 8
+of story c), and the header that tells the payer is made from what that transaction wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection
+
+from inference.audit.log import AuditLog
+from inference.call import Answer, Call
+from inference.catalog import Catalog, CatalogEntry, Lease
+from inference.database import Database, DatabaseError
+from inference.errors import NodeError
+from inference.observer import Observation, Observer
+from inference.payments.cashier import Cashier
+from inference.payments.pricing import charge
+from inference.payments.secured import Secured
+from inference.receipts import SaltedHash, Salts, store_receipt
+from inference.statements import Outcome, Statement, Statements
+from inference.work import Work
+
+# Seconds between tries to write down a call that was served while the database was busy.
+_RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Till:
+    """What a call needs beside itself."""
+
+    catalog: Catalog
+    cashier: Cashier
+    database: Database
+    log: AuditLog
+    statements: Statements
+    observer: Observer
+    ready: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Sale:
+    """A call that holds a reservation, on a model that its lease holds."""
+
+    call: Call
+    seen: Observation
+    lease: Lease
+    work: Work
+    quote: int
+    secured: Secured
+    salts: Salts = field(default_factory=Salts.random)
+
+    @property
+    def entry(self) -> CatalogEntry:
+        """The model that answers."""
+        return self.lease.entry
+
+    def charge(self) -> int:
+        """Return what the call costs: `exact` pays its quote, a channel what was used."""
+        if self.secured.scheme == "exact":
+            return self.quote
+        return charge(self.entry.price_for(self.work), self.work.usage)
+
+
+def check_still_sold(sale: Sale, till: Till) -> None:
+    """Ask again before anything is generated: a deposit can take many seconds on chain."""
+    till.ready()
+    till.catalog.check_on_sale(sale.entry)
+
+
+async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
+    """End a sale that failed: nothing is charged, and a receipt says so."""
+    sale.seen.failed(failure)
+    header = await give_back(sale, till)
+    return Answer(failure.status, b"", paid_headers(header), failure)
+
+
+async def give_back(sale: Sale, till: Till) -> str:
+    """Release the call and sign that it failed and cost nothing; return the header."""
+    nothing = SaltedHash(sale.salts.response)
+    _, header = await record(sale, till, "failed", nothing, 0, told=False)
+    return header
+
+
+async def record(
+    sale: Sale,
+    till: Till,
+    status: str,
+    response: SaltedHash,
+    charged: int,
+    *,
+    told: bool = True,
+) -> tuple[Statement, str]:
+    """Step 8: charge, receipt and log entry stand or fall together.
+
+    `told` is False when the payer was told of no charge: a prepaid quote is taken back then.
+    """
+    outcome = Outcome(
+        status=status,
+        charged=charged,
+        served_at=int(time.time()),
+        url=sale.call.url,
+        path=sale.call.path,
+        request=sale.call.body,
+        response_hash=response.digest(),
+        salts=sale.salts,
+        block=till.catalog.block(sale.entry),
+    )
+
+    def commit(tx: Connection) -> tuple[Statement, str]:
+        if charged and sale.secured.scheme != "exact":
+            # The last moment: this transaction may have waited. An `exact` payment has moved.
+            till.catalog.check_sound(sale.entry)
+        booked = till.cashier.book(tx, sale.secured, charged, told=told)
+        position = till.log.next_position(tx)
+        statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
+        till.log.append(tx, statement.receipt.entry())
+        store_receipt(tx, statement.receipt)
+        if charged:
+            till.catalog.mark_paid(sale.entry)
+        return statement, till.cashier.response(booked, statement.extensions)
+
+    statement, header = await _written(commit, till)
+    sale.seen.recorded(statement)
+    return statement, header
+
+
+async def _written(
+    commit: Callable[[Connection], tuple[Statement, str]], till: Till
+) -> tuple[Statement, str]:
+    for pause in _RETRY_S:
+        try:
+            return await till.database.write(commit)
+        except DatabaseError:
+            await asyncio.sleep(pause)
+    return await till.database.write(commit)
+
+
+def paid_headers(header: str) -> dict[str, str]:
+    """Return the headers of an answer to a paid call; `header` is its PAYMENT-RESPONSE."""
+    return {"PAYMENT-RESPONSE": header, "Cache-Control": "no-store, private"}
