@@ -5,6 +5,11 @@ one fsync (group commit), each inside its own savepoint, so that one that fails 
 alone; a result leaves only after COMMIT returned. No state lives in memory: a second process may
 have the same file open.
 
+A write that is not `durable` is committed like any other and survives the end of the process,
+however it ends. Only its fsync is left to the next durable one, which brings everything before it
+to the disk as well: a power cut loses the last of them, never one from the middle. It is for what
+is worth nothing without a later durable write, as a reservation is without its charge.
+
 A write, once asked for, is tried whatever becomes of the caller: a cancelled task stops waiting,
 it does not stop the write.
 """
@@ -18,16 +23,17 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, RootTransaction, create_engine, event, insert, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from inference import schema
 from inference.errors import UnavailableError
 from inference.migrations.upgrade import upgrade
+from inference.pending_write import Failure, PendingWrite, tell
+from inference.prepared import drive
 from registry.errors import ConfigError
 
 T = TypeVar("T")
@@ -55,15 +61,6 @@ class DatabaseFullError(DatabaseError):
     """The disk is full, failed, or does not let itself be written."""
 
 
-@dataclass
-class _Work:
-    """A function that waits for the writer, and the future of its result."""
-
-    function: Callable[[Connection], Any]
-    future: Future[Any]
-    outcome: object = None
-
-
 class Database:
     """The node's database. One instance a process; safe to use from all its threads."""
 
@@ -75,9 +72,10 @@ class Database:
         """
         self._writer: Final = _engine(url, writes=True)
         self._reader: Final = _engine(url, writes=False)
-        self._queue: Final[queue.SimpleQueue[_Work | None]] = queue.SimpleQueue()
+        self._queue: Final[queue.SimpleQueue[PendingWrite | None]] = queue.SimpleQueue()
         self._closing: Final = threading.Lock()
         self._closed = False
+        self._durable = True  # as `_prepare` sets every connection up
         facts = {"chain_id": str(chain_id), "channels": channels, "node": node}
         with _open_errors(url):
             self._connection: Final = self._writer.connect()
@@ -87,17 +85,23 @@ class Database:
         self._thread: Final = threading.Thread(target=self._serve, name="database", daemon=True)
         self._thread.start()
 
-    def write(self, function: Callable[[Connection], T]) -> Awaitable[T]:
+    def write(self, function: Callable[[Connection], T], *, durable: bool = True) -> Awaitable[T]:
         """Run `function` in a transaction; the result is awaitable once it is on disk.
 
-        Call it from a running event loop. What `function` raises undoes its own changes and comes
-        out of the awaitable; so do `DatabaseBusyError` and `DatabaseFullError`.
+        Without `durable` it is awaitable once it is committed, and on disk with the next durable
+        write. Call it from a running event loop. What `function` raises undoes its own changes and
+        comes out of the awaitable; so do `DatabaseBusyError` and `DatabaseFullError`.
         """
-        return asyncio.wrap_future(self._submit(function))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._submit(PendingWrite(function, durable, future, loop))
+        return future
 
-    def write_now(self, function: Callable[[Connection], T]) -> T:
+    def write_now(self, function: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Like `write`, for threads without an event loop: waits for the result."""
-        return self._submit(function).result()
+        future: Future[T] = Future()
+        self._submit(PendingWrite(function, durable, future, None))
+        return future.result()
 
     def read(self, function: Callable[[Connection], T]) -> T:
         """Run `function` on a snapshot, in the caller's thread. It must not write."""
@@ -122,20 +126,16 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, function: Callable[[Connection], T]) -> Future[T]:
-        future: Future[T] = Future()
-        # Running from the start: a caller that goes away cannot cancel what it asked for.
-        future.set_running_or_notify_cancel()
+    def _submit(self, write: PendingWrite) -> None:
         with self._closing:
             if self._closed:
                 raise DatabaseError("the database is closed")
-            self._queue.put(_Work(function, future))
-        return future
+            self._queue.put(write)
 
     def _serve(self) -> None:
-        group: list[_Work] = []
-        while (work := self._queue.get()) is not None:
-            group = [work]
+        group: list[PendingWrite] = []
+        while (write := self._queue.get()) is not None:
+            group = [write]
             last = False
             while len(group) < MAX_GROUP and not last and not self._queue.empty():
                 more = self._queue.get()
@@ -146,40 +146,61 @@ class Database:
             if last:
                 return
 
-    def _commit(self, group: list[_Work]) -> None:
+    def _commit(self, group: list[PendingWrite]) -> None:
         """Run the group in one transaction and tell each member how it ended."""
         try:
-            with _errors(), self._connection.begin():
-                for work in group:
-                    work.outcome = self._run(work)
+            durable = any(write.durable for write in group)
+            with _errors(), self._begin(durable=durable) as transaction:
+                if len(group) > 1:
+                    for write in group:
+                        write.outcome = self._run(write)
+                elif isinstance(self._run_alone(group[0]), Failure):
+                    transaction.rollback()
         except BaseException as error:  # the thread's door: without it all later writes would hang
             # The transaction is gone, whatever the members' own functions had returned.
-            for work in group:
-                work.future.set_exception(error)
-            return
-        for work in group:
-            if isinstance(work.outcome, _Failure):
-                work.future.set_exception(work.outcome.error)
-            else:
-                work.future.set_result(work.outcome)
+            for write in group:
+                write.outcome = Failure(error)
+        tell(group)
 
-    def _run(self, work: _Work) -> object:
-        """Run one member in its savepoint; only a failure of the database itself is raised."""
-        savepoint = self._connection.begin_nested()
+    def _begin(self, *, durable: bool) -> RootTransaction:
+        """Begin a transaction whose COMMIT waits for the disk, or leaves that to a later one."""
+        sqlite = self._connection.dialect.name == "sqlite"
+        # SQLite takes it between transactions only, PostgreSQL within one.
+        if sqlite and durable != self._durable:
+            drive(self._connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
+            self._durable = durable
+        transaction = self._connection.begin()
+        if not sqlite and not durable:
+            drive(self._connection, "SET LOCAL synchronous_commit TO OFF")
+        return transaction
+
+    def _run_alone(self, write: PendingWrite) -> object:
+        """Run the only member: the whole transaction is its savepoint."""
         try:
-            result = work.function(self._connection)
-            savepoint.commit()
+            write.outcome = write.function(self._connection)
         except BaseException as error:  # carried to the caller, as concurrent.futures does
-            if isinstance(error, DBAPIError) and _code(error) in _FULL | _BUSY:
-                raise
-            savepoint.rollback()
-            return _Failure(error)
+            _raise_if_broken(error)
+            write.outcome = Failure(error)
+        return write.outcome
+
+    def _run(self, write: PendingWrite) -> object:
+        """Run one member in its savepoint; only a failure of the database itself is raised."""
+        drive(self._connection, "SAVEPOINT member")
+        try:
+            result = write.function(self._connection)
+            drive(self._connection, "RELEASE SAVEPOINT member")
+        except BaseException as error:  # carried to the caller, as concurrent.futures does
+            _raise_if_broken(error)
+            drive(self._connection, "ROLLBACK TO SAVEPOINT member")
+            drive(self._connection, "RELEASE SAVEPOINT member")
+            return Failure(error)
         return result
 
 
-@dataclass(frozen=True)
-class _Failure:
-    error: BaseException
+def _raise_if_broken(error: BaseException) -> None:
+    """Raise what is no member's own failure but the database's: the whole group ends with it."""
+    if isinstance(error, DBAPIError) and _code(error) in _FULL | _BUSY:
+        raise error
 
 
 def _check_owner(connection: Connection, facts: Mapping[str, str]) -> None:
