@@ -38,6 +38,7 @@ from inference.store import (
     DatabaseError,
     DatabaseFullError,
     DatabaseUnknownError,
+    LockTakenError,
     Store,
     database_error,
 )
@@ -50,6 +51,7 @@ __all__ = (
     "DatabaseError",
     "DatabaseFullError",
     "DatabaseUnknownError",
+    "LockTakenError",
 )
 
 T = TypeVar("T")
@@ -118,12 +120,12 @@ class Database:
     def exclusive(self, name: str, *, wait_s: float = BUSY_TIMEOUT_S) -> Iterator[None]:
         """Hold the lock `name`, which one thread of all nodes has at a time.
 
-        The system frees it when this process ends. Raises `DatabaseBusyError` when another keeps
-        it for `wait_s` seconds.
+        The system frees it when this process ends. Raises `LockTakenError` when another keeps it
+        for `wait_s` seconds.
         """
         with self._errors(), self._store.exclusive(name, wait_s) as taken:
             if not taken:
-                raise DatabaseBusyError(f"another process is at {name}", hint="try again")
+                raise LockTakenError(f"another process is at {name}", hint="try again")
             yield
 
     def close(self) -> None:

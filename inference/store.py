@@ -27,6 +27,10 @@ class DatabaseBusyError(DatabaseError):
     """Another process holds the database, or a lock of it."""
 
 
+class LockTakenError(DatabaseBusyError):
+    """Another process is at what only one may do at a time."""
+
+
 class DatabaseFullError(DatabaseError):
     """The disk is full, failed, or does not let itself be written."""
 
