@@ -16,6 +16,7 @@ from typing import Final
 
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -70,6 +71,7 @@ class Node:
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
+            demands=Demands(self.signer),
             database=self.database,
             log=self.log,
             statements=Statements(

@@ -27,7 +27,6 @@ from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
 from inference.observer import Observation
 from inference.paid_stream import stream
 from inference.payments.mover import SettlementPendingError
-from inference.payments.offers import Offers
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError
 from inference.payments.x402 import decode_payment
@@ -64,7 +63,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
-        return demand(offers)
+        return till.demands.answer(offers, entry.name)
     payment = decode_payment(call.payment)
     try:
         secured = await till.cashier.reserve(  # 4, 5
@@ -77,7 +76,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        return demand(offers, refusal)
+        return till.demands.answer(offers, entry.name, refusal)
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", paid_headers(header), error)
@@ -85,14 +84,6 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         work.payer = secured.reservation.payer
     seen.paid(work)
     return await _finish(Sale(call, seen, lease, work, amount, secured), till)
-
-
-def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
-    """Return the 402 that says what would be accepted, and why the payment was not."""
-    header = offers.demand(refusal)
-    error = refusal or PaymentRefusedError("payment_required", "this call must be paid")
-    headers = {"PAYMENT-REQUIRED": header, "Cache-Control": "no-store"}
-    return Answer(402, b"", headers, error)
 
 
 async def _finish(sale: Sale, till: Till) -> Answer | Stream:

@@ -34,7 +34,6 @@ from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
-from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
@@ -95,14 +94,15 @@ def _paid(
 
     async def get(request: Request) -> Response:
         offers = node.cashier.offers(node.config.public_url + path, 0)
+        model = next((entry.name for entry in node.catalog if entry.task == task), "")
         header = request.headers.get("payment-signature")
         if header is None:
-            return _respond(demand(offers))
+            return _respond(node.till.demands.answer(offers, model))
         payment = decode_payment(header)
         try:
             settled = await node.refund(payment, offers)
         except PaymentRefusedError as refusal:
-            return _respond(demand(offers, refusal))
+            return _respond(node.till.demands.answer(offers, model, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
     app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
