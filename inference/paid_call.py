@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from inference.call import Answer, Call, Stream
 from inference.catalog import Lease
+from inference.coupon import Coupon
 from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
 from inference.observer import Observation
 from inference.paid_stream import stream
@@ -61,6 +62,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     till.statements.check(entry, work)
     price = entry.price_for(work)
     amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
+    coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
         return till.demands.answer(offers, entry.name)
@@ -83,15 +85,22 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    return await _finish(Sale(call, seen, lease, work, amount, secured), till)
+    return await _finish(Sale(call, seen, lease, work, amount, secured), coupon, till)
 
 
-async def _finish(sale: Sale, till: Till) -> Answer | Stream:
+async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:
     # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
     metered = sale.secured.scheme != "exact"
     ended = False
     try:
-        answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
+        try:
+            payer, scheme = sale.secured.reservation.payer, sale.secured.scheme
+            claimed = await till.tariff.claim(coupon, payer, scheme=scheme)
+        except NodeError as failure:
+            answer: Answer | Stream = await failed(sale, till, failure)
+        else:
+            sale = replace(sale, claimed=claimed)
+            answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
     finally:
@@ -107,14 +116,13 @@ async def _serve(sale: Sale, till: Till) -> Answer:
         till.catalog.check_sound(sale.entry)
     except NodeError as failure:
         return await failed(sale, till, failure)
-    charged = sale.charge()  # 7
     try:
         sale = replace(sale, secured=await till.cashier.collect(sale.secured))
     except NodeError as failure:
         return await failed(sale, till, failure)
     response = SaltedHash(sale.salts.response).add(body)
     try:
-        statement, header = await record(sale, till, "ok", response, charged)  # 8
+        statement, header = await record(sale, till, "ok", response)  # 7, 8
     except (PaymentRefusedError, ModelStoppedError) as failure:
         # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
         # weights were found changed in this moment.
