@@ -17,6 +17,7 @@ from typing import Final
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
 from inference.database import LockTakenError
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -73,11 +74,13 @@ class Node:
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
+            demands=Demands(self.signer),
             database=self.database,
             log=self.log,
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
+            tariff=office.tariff(),
             observer=observer,
             ready=self.watcher.ready,
         )

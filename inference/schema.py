@@ -181,3 +181,30 @@ checkpoints = Table(
     Column("note", Text, nullable=False),
     Column("anchored_tx", String(66), nullable=True),
 )
+
+# What a payer was charged within a period of the volume tiers. payments/plan_book.py.
+spending = Table(
+    "spending",
+    metadata,
+    Column("payer", String(42), nullable=False),
+    Column("since", Integer, nullable=False),  # unix seconds, as `until`
+    Column("until", Integer, nullable=False),
+    Column("spent", Amount, nullable=False),
+    PrimaryKeyConstraint("payer", "since", "until"),
+)
+
+# Coupons, trials and subscriptions that were used or bought. payments/plan_book.py.
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("kind", String(12), nullable=False),  # coupon | trial | subscription
+    Column("name", String(64), nullable=False),  # of the trial or subscription
+    Column("payer", String(42), nullable=False),  # empty for a coupon that its bearer may use
+    Column("unit", String(6), nullable=False),  # calls | amount
+    Column("quota", Amount, nullable=False),
+    Column("used", Amount, nullable=False),
+    Column("until", Integer, nullable=False),  # unix seconds, 0 = no end
+    Column("created_at", Integer, nullable=False),
+    Index("allowances_payer", "payer", "kind"),
+)
