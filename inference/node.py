@@ -27,6 +27,7 @@ from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.rounds import Rounds
 from inference.serving_lock import ServingLock
 from inference.statements import Statements
 from inference.stock import Placed, Progress, Stock
@@ -85,7 +86,11 @@ class Node:
             self.config.operator or self.signer.address,
         )
         self._started_at: Final = time.time()
-        self._settle_error = ""
+        self.rounds: Final = Rounds(
+            self.settlement,
+            look_s=self.config.withdrawal_look_s,
+            every_s=self.config.settle_every_s,
+        )
 
     @classmethod
     def open(
@@ -140,7 +145,7 @@ class Node:
         """Watch and settle while the node serves; close everything afterwards."""
         tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
         if self.config.settle_every_s:
-            tasks.append(asyncio.create_task(self._settle_for_ever()))
+            tasks.append(asyncio.create_task(self.rounds.run()))
         try:
             yield
         finally:
@@ -170,7 +175,7 @@ class Node:
             "models": [entry.name for entry in self.catalog if entry.name not in stopped],
             "stopped": stopped,
             "resident_bound_s": round(self.patrol.bound_s, 1),
-            "settle_error": self._settle_error,
+            "settle_error": self.rounds.error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }
@@ -181,15 +186,3 @@ class Node:
         self.office.close()
         self._lock.close()
         self.observer.close()
-
-    async def _settle_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.settle_every_s)
-            # A chain or database that does not answer is asked again at the next tick: what was
-            # done stays done, and nothing is lost by waiting.
-            for step in (self.settlement.tick, self.settlement.anchor):
-                try:
-                    await asyncio.to_thread(step)
-                    self._settle_error = ""
-                except WeightproofError as error:
-                    self._settle_error = error.message

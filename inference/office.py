@@ -12,6 +12,7 @@ from inference.audit.anchor import AnchorContract
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
 from inference.database import Database
+from inference.exclusive import Exclusive
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
 from inference.payments.channels_contract import ChannelsContract
@@ -19,6 +20,7 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
@@ -55,12 +57,15 @@ class Office:
             min_deposit=config.min_deposit,
         )
         database = _database(config, contracts.payment_channels, signer)
+        book = SentBook(database, Exclusive(config.database_url))
+        workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
         mover = Mover(database, authorizations, channels, token, terms, signer)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
             database=database,
+            book=book,
             log=log,
             ledger=ledger,
             authorizations=authorizations,
@@ -69,6 +74,7 @@ class Office:
             anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
             terms=terms,
             signer=signer,
+            policy=config.claims,
             from_block=contracts.from_block,
         )
         cashier = Cashier(database, ledger, authorizations, mover, terms)

@@ -10,6 +10,7 @@ they are stored as decimal text and added in Python, inside the transaction that
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ForeignKey,
     Index,
@@ -161,4 +162,30 @@ checkpoints = Table(
     Column("root", LargeBinary, nullable=False),
     Column("note", Text, nullable=False),
     Column("anchored_tx", String(66), nullable=True),
+)
+
+# What the node's key signed for the chain. Versions of one nonce differ in their fees; the chain
+# mines one of them at most. sent_book.py.
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("hash", String(66), primary_key=True),
+    Column("sender", String(42), nullable=False),
+    Column("nonce", BigInteger().with_variant(Integer(), "sqlite"), nullable=False),
+    Column("doing", String(64), nullable=False),  # the contract's function
+    Column("tip", Amount, nullable=False),  # wei per gas
+    Column("most", Amount, nullable=False),
+    Column("raw", LargeBinary, nullable=False),  # signed bytes, while they may still be mined
+    Column("sent_at", BigInteger().with_variant(Integer(), "sqlite"), nullable=False),
+    # waiting; mined; noted: mined and told to the log; failed: mined and reverted; lost
+    Column("state", String(7), nullable=False),
+    Index("transactions_state", "state"),
+)
+
+# Since when a channel has had something unclaimed, in unix seconds. dues.py.
+dues = Table(
+    "dues",
+    metadata,
+    Column("channel_id", String(66), primary_key=True),
+    Column("since", BigInteger().with_variant(Integer(), "sqlite"), nullable=False),
 )

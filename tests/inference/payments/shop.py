@@ -10,7 +10,9 @@ from typing import Any
 from inference.audit.anchor import AnchorContract
 from inference.audit.entry import parse_entry
 from inference.audit.log import AuditLog
+from inference.claiming import ClaimPolicy
 from inference.database import Database
+from inference.exclusive import Exclusive
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
@@ -20,6 +22,7 @@ from inference.payments.mover import Mover
 from inference.payments.secured import Booked, Secured
 from inference.payments.token_contract import TokenContract
 from inference.payments.x402 import PaymentPayload, decode_header
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from registry.chain.block import Block
 from registry.chain.connection import Chain
@@ -58,11 +61,13 @@ class Shop:
         terms = make_terms(token=self.token.token(), receiver_authorizer=FUNDER.address)
         self.channels = Channels(chain, address)
         ledger, book = ChannelLedger(), AuthorizationBook()
+        self.sent = SentBook(self.database, Exclusive("shop"))
         self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER)
         self.cashier = Cashier(self.database, ledger, book, self.mover, terms)
         self.settlement = Settlement(
             chain=chain,
             database=self.database,
+            book=self.sent,
             log=self.log,
             ledger=ledger,
             authorizations=book,
@@ -71,6 +76,7 @@ class Shop:
             anchors=AnchorContract(chain, self.deployment.audit_anchor),
             terms=terms,
             signer=FUNDER,
+            policy=ClaimPolicy(),
         )
 
     def payer(self) -> Payer:
