@@ -31,7 +31,8 @@ from inference.database import Database
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.account import OnchainChannel
 from inference.payments.channel import Voucher
-from inference.payments.ledger import ChannelLedger, Claim, Recovered
+from inference.payments.claim import Claim
+from inference.payments.ledger import ChannelLedger, Recovered
 from inference.payments.reservation import Reservation
 from registry.signing.signer import recover
 from tests.inference.payments.payer import NOW, Payer
