@@ -2,7 +2,8 @@
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
-DATABASE_URL                overrides node.database
+DATABASE_URL                overrides node.database: sqlite:///path, or, for several nodes on one
+                            set of channels, postgresql://user:password@host/name
 ==========================  ====================================================================
 """
 
@@ -84,7 +85,7 @@ class NodeConfig:
     port: int
     public_url: str
     origin: str
-    database_url: str
+    database_url: str = field(repr=False)  # it may hold a password
     asset: AssetConfig
     receiver: str
     min_deposit: int

@@ -17,6 +17,7 @@ a transaction of steps 4, 5 or 8 waits to be mined, no further one is sent: it c
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -29,7 +30,7 @@ from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
 from inference.audit.log import AuditLog
 from inference.claiming import SETTLE_GAS, Claimed, Claiming, ClaimPolicy
-from inference.database import Database
+from inference.database import Database, LockTakenError
 from inference.dues import unclaimed
 from inference.errors import SettlementError
 from inference.notes import ACTIONS, Notes
@@ -189,7 +190,8 @@ class Settlement:
 
     def resolve(self) -> None:
         """Ask the chain about payments and refunds whose outcome was not seen."""
-        with self.database.exclusive("outcomes"):
+        # Who is at it asks for all that share the database.
+        with suppress(LockTakenError), self.database.exclusive("outcomes"):
             self.outcomes.resolve()
 
     def report(self, incident: str, subject: str, detail: str) -> None:

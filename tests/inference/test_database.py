@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from inference import schema
@@ -26,8 +27,15 @@ from inference.database import (
     LockTakenError,
 )
 from inference.errors import NodeError
+from inference.migrations.upgrade import upgrade
+from inference.payments.authorizations import AuthorizationBook
+from inference.payments.ledger import ChannelLedger
+from inference.succession import Succession
 from registry.errors import ConfigError
+from tests.inference.payments.payer import NOW, Payer
 
+PAYER = Payer()
+ID = f"0x{PAYER.channel_id.hex()}"
 OWNER = {"chain_id": 31337, "channels": "0xC", "node": "0xN"}
 
 
@@ -123,6 +131,36 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     raw.close()
     with pytest.raises(ConfigError):
         open_database(tmp_path)
+
+
+def test_what_was_in_flight_before_there_were_instances_is_ended_by_the_first_node(
+    database_url: str,
+) -> None:
+    scheme, _, rest = database_url.partition(":")
+    engine = create_engine(f"{scheme.replace('postgresql', 'postgresql+psycopg')}:{rest}")
+    with engine.begin() as old:
+        upgrade(old, "0001")
+        tables = MetaData()
+        tables.reflect(old)
+        values = {
+            **{"channel_id": ID, "payer": "0xP", "receiver": "0xR", "token": "0xT"},
+            **{"config": json.dumps(PAYER.config.to_json()), "charged": "0", "credit": "0"},
+            **{"signed_max": "100", "voucher_signature": b"", "balance": "1000"},
+            **{"total_claimed": "0", "withdraw_amount": "0", "withdraw_requested_at": 0},
+            **{"refund_nonce": "0", "mirrored_block": 1, "mirrored_at": NOW, "created_at": NOW},
+        }
+        call = {
+            **{"id": "old", "channel_id": ID, "kind": "call", "amount": "100", "least": "1"},
+            **{"known": "0", "told": "0", "created_at": NOW},
+        }
+        old.execute(tables.tables["channels"].insert(), values)
+        old.execute(tables.tables["reservations"].insert(), call)
+    engine.dispose()
+    with open_url(database_url) as database:
+        succession = Succession(database, ChannelLedger(), AuthorizationBook())
+        [recovered] = succession.end_dead()
+        assert [call.id for call in recovered.calls] == ["old"]
+        assert succession.end_dead() == []
 
 
 def test_the_migrations_make_exactly_the_schema(database: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,18 +193,21 @@ def test_a_killed_node_is_ended_once_and_its_channel_is_free_again(
     program = f"""
 import sys
 from inference.database import Database
-from tests.inference import test_postgres
 node = Database({postgres.url(name)!r}, **{OWNER!r})
-print(test_postgres.reserve(node).id, flush=True)
+print(node.instance, flush=True)
 sys.stdin.read()
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        taken = process.stdout.readline().strip()
+        theirs = process.stdout.readline().strip()
+        taken = reserve(node).id
+        node.write_now(
+            lambda tx: tx.execute(text(f"UPDATE reservations SET instance = '{theirs}'")) and None
+        )
         assert succession(node).end_dead() == succession(other).end_dead() == []
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     ended = []
     while not ended:
         for survivor in (node, other):
