@@ -21,6 +21,7 @@ from inference.payments.mover import Mover
 from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from inference.tariff import Tariff
 from registry.errors import ConfigError
@@ -58,12 +59,15 @@ class Office:
             min_deposit=config.min_deposit,
         )
         database = _database(config, contracts.payment_channels, signer)
+        book = SentBook(database)
+        workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
         mover = Mover(database, authorizations, channels, token, terms, signer)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
             database=database,
+            book=book,
             log=log,
             ledger=ledger,
             authorizations=authorizations,
@@ -72,6 +76,7 @@ class Office:
             anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
             terms=terms,
             signer=signer,
+            policy=config.claims,
             from_block=contracts.from_block,
         )
         cashier = Cashier(database, ledger, authorizations, mover, terms)
