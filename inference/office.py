@@ -19,6 +19,7 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.payments.wallet_contract import Wallets
 from inference.settlement import Settlement
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
@@ -43,8 +44,9 @@ class Office:
         workspace = Workspace.open(config.registry)
         contracts = config.registry.contracts
         signer = workspace.signer("node")
-        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
-        token = TokenContract(workspace.chain, _asset(config))
+        wallets = Wallets(workspace.chain, config.wallet_gas, config.wallet_factories)
+        channels = ChannelsContract(workspace.chain, contracts.payment_channels, wallets)
+        token = TokenContract(workspace.chain, _asset(config), wallets)
         terms = Terms(
             contract=contracts.payment_channels,
             collector=contracts.deposit_collector,
@@ -56,7 +58,7 @@ class Office:
         )
         database = _database(config, contracts.payment_channels, signer)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
+        mover = Mover(database, authorizations, channels, token, terms, signer, wallets)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
