@@ -19,6 +19,7 @@ from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.claiming import ClaimPolicy
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
+from inference.payments.wallet import MOST_GAS
 from inference.price_config import read_plans, read_prices
 from registry.config import (
     RegistryConfig,
@@ -77,7 +78,9 @@ class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
     `memory_budget_bytes` 0 is what the device has; `operator` is the address whose signature
-    commands the node, empty for the node's own key. `engine` is one of `ENGINES`.
+    commands the node, empty for the node's own key. `engine` is one of `ENGINES`. `wallet_gas`
+    bounds each transaction that runs the code of a payer that is a contract, 0 takes none of them;
+    `wallet_factories` are called, at the operator's cost, to make wallets that are not there yet.
     """
 
     registry: RegistryConfig
@@ -90,6 +93,8 @@ class NodeConfig:
     receiver: str
     min_deposit: int
     withdraw_delay_s: int
+    wallet_gas: int
+    wallet_factories: frozenset[str]
     max_body_bytes: int
     max_queue: int
     revocation_poll_s: int
@@ -142,6 +147,10 @@ def _node(
         receiver=_address("node.receiver", section.text("receiver", "")),
         min_deposit=section.integer("min_deposit", 1),
         withdraw_delay_s=section.integer("withdraw_delay_s", 900, low=900, high=2_592_000),
+        wallet_gas=section.integer("wallet_gas", MOST_GAS, high=10_000_000),
+        wallet_factories=frozenset(
+            _address("node.wallet_factories", text) for text in section.texts("wallet_factories")
+        ),
         max_body_bytes=section.integer("max_body_bytes", 1024 * 1024, low=1),
         max_queue=section.integer("max_queue", 64, low=1),
         revocation_poll_s=section.integer("revocation_poll_s", 1, low=1, high=60),
@@ -161,6 +170,7 @@ def _node(
     )
     section.finish()
     _check_settling(config)
+    _check_factories(config)
     return config
 
 
@@ -210,6 +220,17 @@ def _check_settling(config: NodeConfig) -> None:
         raise ConfigError(
             f"node.settle_every_s is {every}; claims could come after a withdrawal ended",
             hint=f"set 1 to {config.withdraw_delay_s // 3}; 0 (by hand) works on a devnet only",
+        )
+
+
+def _check_factories(config: NodeConfig) -> None:
+    """Refuse our own: a payer writes what a factory is called with, and the node calls it."""
+    contracts = config.registry.contracts
+    own = {config.asset.address, contracts.dev_usd, contracts.payment_channels}
+    if found := config.wallet_factories & (own | {contracts.deposit_collector}):
+        raise ConfigError(
+            f"node.wallet_factories names {min(found)}, which holds money",
+            hint="name contracts that make wallets and do nothing else",
         )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from inference.call import Answer
@@ -48,7 +48,10 @@ class Demands:
 
     def extensions(self, offers: Offers, model: str) -> Mapping[str, object]:
         """Return what `extensions` of PaymentRequired declares, by name."""
-        declared: dict[str, object] = {"offer-receipt": self._offers(offers)}
+        declared: dict[str, object] = {}
+        # What a GET shows is for refunds: signed, it would offer the route for nothing.
+        if all(entry.amount for entry in offers.accepts):
+            declared["offer-receipt"] = self._offers(offers)
         if shown := discovery(urlsplit(offers.url).path, model):
             declared["bazaar"] = shown
         return declared
@@ -56,25 +59,19 @@ class Demands:
     def _offers(self, offers: Offers) -> dict[str, object]:
         now = int(time.time())
         signed = [
-            {"acceptIndex": index, **_signed(self.signer, _offer(offers.url, entry, now))}
+            {"acceptIndex": index, **_signed(self.signer, *_terms(offers.url, entry, now))}
             for index, entry in enumerate(offers.accepts)
         ]
         return {"info": {"offers": signed}, "schema": _OFFERS_SCHEMA}
 
 
-def _offer(url: str, entry: Requirements, now: int) -> Offer:
+def _terms(url: str, entry: Requirements, now: int) -> tuple[str, str, str, str, str, str, int]:
+    """Return the fields of an offer, in their order."""
     end = now + entry.max_timeout_seconds
-    return Offer(
-        resource_url=url,
-        scheme=entry.scheme,
-        network=entry.network,
-        asset=entry.asset,
-        pay_to=entry.pay_to,
-        amount=str(entry.amount),
-        valid_until=end + -end % _ROUND_S,
-    )
+    ours = (entry.scheme, entry.network, entry.asset, entry.pay_to, str(entry.amount))
+    return (url, *ours, end + -end % _ROUND_S)
 
 
 @lru_cache(maxsize=4096)
-def _signed(signer: Signer, offer: Offer) -> JsonObject:
-    return sign(signer, offer)
+def _signed(signer: Signer, *terms: Any) -> JsonObject:
+    return sign(signer, Offer(*terms))

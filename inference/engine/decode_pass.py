@@ -150,7 +150,7 @@ class DecodePass:
         return logits
 
     def _recorded(self) -> Callable[[], torch.Tensor]:
-        aside = torch.cuda.Stream(self._device)
+        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's
         aside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(aside):
             for _ in range(_REHEARSALS):
@@ -161,7 +161,7 @@ class DecodePass:
             logits = self._step()
 
         def play() -> torch.Tensor:
-            graph.replay()  # type: ignore[no-untyped-call]  # torch's
+            graph.replay()
             return logits
 
         return play

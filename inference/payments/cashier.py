@@ -8,9 +8,10 @@ it leaves the node.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -27,12 +28,14 @@ from inference.payments.offers import Offers
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
+from inference.payments.wallet import WalletSignatureError
 from inference.payments.x402 import PaymentPayload, Requirements, settle_response
 from registry.errors import WeightproofError
 
 # Seconds a signed authorisation stays good: time for a slow generation and a slow block.
 PAYMENT_WINDOW_S: Final = 600
 _ZERO: Final = bytes(32)
+_Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
 _NOT_SERVED: Final = ("not_served", "nothing was served or charged")
 _PENDING: Final = (
     "settlement_pending",
@@ -84,7 +87,8 @@ class Cashier:
         now = int(time.time())
         if offer.scheme == exact.SCHEME:
             return await self._reserve_exact(payment, offer, now)
-        verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
+        parsed = parse_batch_payload(payment.payload)
+        verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, offer.amount, least, stream, now)
         state = None
@@ -162,6 +166,13 @@ class Cashier:
             extra={"chargedAmount": "0"},
         )
 
+    async def _approved(self, verify: Callable[..., _Verified]) -> _Verified:
+        """Verify; where all is well but the signature no key's, ask the payer's contract."""
+        try:
+            return verify()
+        except WalletSignatureError as question:
+            return verify(approval=await self.mover.approval(question))
+
     async def _reserve_channel(
         self,
         verified: VerifiedPayment,
@@ -205,12 +216,15 @@ class Cashier:
     async def _reserve_exact(
         self, payment: PaymentPayload, offer: Requirements, now: int
     ) -> Secured:
-        verified = verify_authorization(
-            parse_authorization(payment.payload),
-            token=self.terms.token,
-            pay_to=self.terms.receiver,
-            amount=offer.amount,
-            now=now,
+        verified = await self._approved(
+            partial(
+                verify_authorization,
+                parse_authorization(payment.payload),
+                token=self.terms.token,
+                pay_to=self.terms.receiver,
+                amount=offer.amount,
+                now=now,
+            )
         )
         reservation = await self.database.write(
             lambda tx: self.authorizations.reserve(tx, verified, now=now)

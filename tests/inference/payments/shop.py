@@ -20,6 +20,7 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.secured import Booked, Secured
 from inference.payments.token_contract import TokenContract
+from inference.payments.wallet_contract import Wallets
 from inference.payments.x402 import PaymentPayload, decode_header
 from inference.sent_book import SentBook
 from inference.settlement import Settlement
@@ -61,7 +62,8 @@ class Shop:
         self.channels = Channels(chain, address)
         ledger, book = ChannelLedger(), AuthorizationBook()
         self.sent = SentBook(self.database)
-        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER)
+        wallets = Wallets(chain)
+        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER, wallets)
         self.cashier = Cashier(self.database, ledger, book, self.mover, terms)
         self.settlement = Settlement(
             chain=chain,
