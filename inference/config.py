@@ -1,21 +1,26 @@
-"""Settings of the node: the sections `node`, `models` and their prices of `weightproof.toml`.
+"""Settings of the node: the sections `node`, `models` and `prices` of `weightproof.toml`.
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
-DATABASE_URL                overrides node.database
+DATABASE_URL                overrides node.database: sqlite:///path, or, for several nodes on one
+                            set of channels, postgresql://user:password@host/name
 ==========================  ====================================================================
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
+from inference.claiming import ClaimPolicy
+from inference.payments.plans import Plans
 from inference.payments.pricing import Price
+from inference.payments.wallet import MOST_GAS
+from inference.price_config import read_plans, read_prices
 from registry.config import (
     RegistryConfig,
     Section,
@@ -73,7 +78,9 @@ class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
     `memory_budget_bytes` 0 is what the device has; `operator` is the address whose signature
-    commands the node, empty for the node's own key. `engine` is one of `ENGINES`.
+    commands the node, empty for the node's own key. `engine` is one of `ENGINES`. `wallet_gas`
+    bounds each transaction that runs the code of a payer that is a contract, 0 takes none of them;
+    `wallet_factories` are called, at the operator's cost, to make wallets that are not there yet.
     """
 
     registry: RegistryConfig
@@ -81,17 +88,21 @@ class NodeConfig:
     port: int
     public_url: str
     origin: str
-    database_url: str
+    database_url: str = field(repr=False)  # it may hold a password
     asset: AssetConfig
     receiver: str
     min_deposit: int
     withdraw_delay_s: int
+    wallet_gas: int
+    wallet_factories: frozenset[str]
     max_body_bytes: int
     max_queue: int
     revocation_poll_s: int
     resident_check_s: int
     chain_grace_s: int
     settle_every_s: int
+    withdrawal_look_s: int
+    claims: ClaimPolicy
     device: str
     threads: int
     engine: str
@@ -100,6 +111,7 @@ class NodeConfig:
     operator: str
     observer: ObserverConfig
     models: tuple[ModelConfig, ...]
+    plans: Plans = field(default_factory=Plans)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -107,7 +119,9 @@ def load(explicit: Path | None = None) -> NodeConfig:
     path = find_file(explicit)
     root = read_file(path)
     registry = registry_config(path, root)
-    config = _node(root.section("node"), registry, _models(root, path.parent))
+    prices = root.section("prices")
+    config = _node(root.section("node"), registry, _models(root, path.parent, prices))
+    config = replace(config, plans=read_plans(prices))
     root.finish()
     return config
 
@@ -133,12 +147,18 @@ def _node(
         receiver=_address("node.receiver", section.text("receiver", "")),
         min_deposit=section.integer("min_deposit", 1),
         withdraw_delay_s=section.integer("withdraw_delay_s", 900, low=900, high=2_592_000),
+        wallet_gas=section.integer("wallet_gas", MOST_GAS, high=10_000_000),
+        wallet_factories=frozenset(
+            _address("node.wallet_factories", text) for text in section.texts("wallet_factories")
+        ),
         max_body_bytes=section.integer("max_body_bytes", 1024 * 1024, low=1),
         max_queue=section.integer("max_queue", 64, low=1),
         revocation_poll_s=section.integer("revocation_poll_s", 1, low=1, high=60),
         resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
         chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
+        withdrawal_look_s=section.integer("withdrawal_look_s", 15, low=1, high=300),
+        claims=_claims(section.section("claims")),
         device=section.text("device", "auto"),
         threads=section.integer("threads", 0, high=1024),
         engine=_engine(section.text("engine", ENGINES[0])),
@@ -150,7 +170,21 @@ def _node(
     )
     section.finish()
     _check_settling(config)
+    _check_factories(config)
     return config
+
+
+def _claims(section: Section) -> ClaimPolicy:
+    usual = ClaimPolicy()
+    policy = ClaimPolicy(
+        profit=section.integer("profit", usual.profit, low=1, high=1000),
+        coin_price=section.integer("coin_price", usual.coin_price),
+        min_amount=section.integer("min_amount", usual.min_amount),
+        max_age_s=section.integer("max_age_s", usual.max_age_s, low=60),
+        gas_percent=section.integer("gas_percent", usual.gas_percent, low=1, high=100),
+    )
+    section.finish()
+    return policy
 
 
 def _observer(section: Section, folder: Path) -> ObserverConfig:
@@ -189,6 +223,17 @@ def _check_settling(config: NodeConfig) -> None:
         )
 
 
+def _check_factories(config: NodeConfig) -> None:
+    """Refuse our own: a payer writes what a factory is called with, and the node calls it."""
+    contracts = config.registry.contracts
+    own = {config.asset.address, contracts.dev_usd, contracts.payment_channels}
+    if found := config.wallet_factories & (own | {contracts.deposit_collector}):
+        raise ConfigError(
+            f"node.wallet_factories names {min(found)}, which holds money",
+            hint="name contracts that make wallets and do nothing else",
+        )
+
+
 def _asset(section: Section) -> AssetConfig:
     asset = AssetConfig(
         address=_address("node.asset.address", section.text("address", "")),
@@ -199,38 +244,27 @@ def _asset(section: Section) -> AssetConfig:
     return asset
 
 
-def _models(root: Section, folder: Path) -> tuple[ModelConfig, ...]:
-    models = tuple(_model(section, folder) for section in root.sections("models"))
+def _models(root: Section, folder: Path, prices: Section) -> tuple[ModelConfig, ...]:
+    models = tuple(_model(section, folder, prices) for section in root.sections("models"))
     names = [model.name for model in models]
     if len(set(names)) != len(names):
         raise ConfigError("two models have the same name")
     return models
 
 
-def _model(section: Section, folder: Path) -> ModelConfig:
-    price = section.section("price")
-    exact = price.section("exact") if "exact" in price else None
+def _model(section: Section, folder: Path, prices: Section) -> ModelConfig:
+    own = "price" in section or "default" not in prices
+    price, exact = read_prices(section.section("price") if own else prices.section("default"))
     files = section.text("folder", "")
     model = ModelConfig(
         name=section.text("name"),
         model_id=_digest("models.id", section.text("id")),
         folder=folder / files if files else None,
-        price=_price(price),
-        exact_price=_price(exact) if exact else None,
+        price=price,
+        exact_price=exact,
     )
-    if exact is not None:
-        exact.finish()
-    price.finish()
     section.finish()
     return model
-
-
-def _price(section: Section) -> Price:
-    return Price(
-        per_call=section.integer("per_call", 0),
-        input_per_million=section.integer("input_per_million", 0),
-        output_per_million=section.integer("output_per_million", 0),
-    )
 
 
 def _origin(text: str) -> str:

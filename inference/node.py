@@ -16,6 +16,7 @@ from typing import Final
 
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -26,6 +27,7 @@ from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.rounds import Rounds
 from inference.sale import Till
 from inference.serving_lock import ServingLock
 from inference.statements import Statements
@@ -34,6 +36,8 @@ from inference.watcher import Watcher
 from inference.witness import Witness
 from registry.errors import ConfigError, WeightproofError
 
+# Seconds after which a channel is free again whose call's node was killed.
+_SUCCEED_S: Final = 2
 # A model that is refused with this exit code is itself at fault, not the moment or the machine.
 _REFUSED: Final = 3
 
@@ -70,11 +74,13 @@ class Node:
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
+            demands=Demands(self.signer),
             database=self.database,
             log=self.log,
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
+            tariff=office.tariff(),
             observer=observer,
             ready=self.watcher.ready,
         )
@@ -85,7 +91,11 @@ class Node:
             self.config.operator or self.signer.address,
         )
         self._started_at: Final = time.time()
-        self._settle_error = ""
+        self.rounds: Final = Rounds(
+            self.settlement,
+            look_s=self.config.withdrawal_look_s,
+            every_s=self.config.settle_every_s,
+        )
 
     @classmethod
     def open(
@@ -139,8 +149,9 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
         tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
+        tasks.append(asyncio.create_task(self._succeed_for_ever()))
         if self.config.settle_every_s:
-            tasks.append(asyncio.create_task(self._settle_for_ever()))
+            tasks.append(asyncio.create_task(self.rounds.run()))
         try:
             yield
         finally:
@@ -170,7 +181,7 @@ class Node:
             "models": [entry.name for entry in self.catalog if entry.name not in stopped],
             "stopped": stopped,
             "resident_bound_s": round(self.patrol.bound_s, 1),
-            "settle_error": self._settle_error,
+            "settle_error": self.rounds.error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }
@@ -182,14 +193,10 @@ class Node:
         self._lock.close()
         self.observer.close()
 
-    async def _settle_for_ever(self) -> None:
+    async def _succeed_for_ever(self) -> None:
+        """End what other nodes left in flight, soon after their processes ended."""
         while True:
-            await asyncio.sleep(self.config.settle_every_s)
-            # A chain or database that does not answer is asked again at the next tick: what was
-            # done stays done, and nothing is lost by waiting.
-            for step in (self.settlement.tick, self.settlement.anchor):
-                try:
-                    await asyncio.to_thread(step)
-                    self._settle_error = ""
-                except WeightproofError as error:
-                    self._settle_error = error.message
+            await asyncio.sleep(_SUCCEED_S)
+            # Without chain or database it is for the next time, or for another node.
+            with contextlib.suppress(WeightproofError):
+                await asyncio.to_thread(self.settlement.recover)

@@ -11,15 +11,20 @@ from pathlib import Path
 from inference.audit.anchor import AnchorContract
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
+from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
+from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.payments.wallet_contract import Wallets
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
+from inference.tariff import Tariff
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
 from registry.workspace import Workspace
@@ -43,8 +48,9 @@ class Office:
         workspace = Workspace.open(config.registry)
         contracts = config.registry.contracts
         signer = workspace.signer("node")
-        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
-        token = TokenContract(workspace.chain, _asset(config))
+        wallets = Wallets(workspace.chain, config.wallet_gas, config.wallet_factories)
+        channels = ChannelsContract(workspace.chain, contracts.payment_channels, wallets)
+        token = TokenContract(workspace.chain, _asset(config), wallets)
         terms = Terms(
             contract=contracts.payment_channels,
             collector=contracts.deposit_collector,
@@ -55,12 +61,15 @@ class Office:
             min_deposit=config.min_deposit,
         )
         database = _database(config, contracts.payment_channels, signer)
+        book = SentBook(database)
+        workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
+        mover = Mover(database, authorizations, channels, token, terms, signer, wallets)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
             database=database,
+            book=book,
             log=log,
             ledger=ledger,
             authorizations=authorizations,
@@ -69,10 +78,22 @@ class Office:
             anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
             terms=terms,
             signer=signer,
+            policy=config.claims,
             from_block=contracts.from_block,
         )
         cashier = Cashier(database, ledger, authorizations, mover, terms)
         return cls(config, workspace, signer, database, cashier, log, settlement)
+
+    def tariff(self) -> Tariff:
+        """Return what applies the settings' plans to calls."""
+        domain = coupon_domain(self.config.registry.contracts.chain_id, self.signer.address)
+        token = TokenContract(self.workspace.chain, _asset(self.config))
+        return Tariff(
+            book=PlanBook(self.config.plans),
+            coupons=CouponGuard(domain, self.config.operator or self.signer.address),
+            database=self.database,
+            balance_of=token.balance_of,
+        )
 
     def close(self) -> None:
         """Finish what is being written, and close."""

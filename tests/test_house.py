@@ -34,7 +34,7 @@ ONLY = {
         "scripts",
     ],
     "fastapi": ["inference/api"],
-    "sqlite3": ["inference/database.py"],
+    "sqlite3": ["inference/sqlite.py"],
     "ipfshttpclient": ["registry/ipfs/kubo.py"],
     "solcx": ["scripts/compile_contracts.py"],
     "x402": [

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from inference import schema
+from inference import instances, schema
 from inference.errors import NodeError
 from inference.payments.account import Account, OnchainChannel, Open
 from inference.payments.channel import ChannelConfig
@@ -55,7 +55,9 @@ _ACCOUNT: Final = select(
     *(_CHANNELS.c[name] for name in ("channel_id", "config", *_ACCOUNT_COLUMNS))
 )
 _ALL_ACCOUNTS: Final = Prepared(_ACCOUNT.order_by(_CHANNELS.c.channel_id))
-_FIND_ACCOUNT: Final = Prepared(_ACCOUNT.where(_CHANNELS.c.channel_id == _THIS).with_for_update())
+_FIND_ACCOUNT: Final = _ACCOUNT.where(_CHANNELS.c.channel_id == _THIS)
+_READ_ACCOUNT: Final = Prepared(_FIND_ACCOUNT)
+_LOCK_ACCOUNT: Final = Prepared(_FIND_ACCOUNT.with_for_update())
 _ADD_ACCOUNT: Final = Prepared(insert(_CHANNELS))
 _CHANGE_ACCOUNT: Final = Prepared(
     update(_CHANNELS)
@@ -66,6 +68,7 @@ _CALL: Final = select(
     *(_OPEN.c[n] for n in ("channel_id", "id", "kind", "amount", "least", "known", "told"))
 ).order_by(_OPEN.c.created_at, _OPEN.c.id)
 _ALL_OPENED: Final = Prepared(_CALL)
+_OPENED_BY: Final = Prepared(_CALL.where(_OPEN.c.instance == bindparam("whose")))
 _FIND_OPENED: Final = Prepared(_CALL.where(_OPEN.c.channel_id == _THIS))
 _REFUNDS: Final = Prepared(
     _CALL.where(_OPEN.c.kind == "refund", _OPEN.c.created_at < bindparam("before"))
@@ -80,8 +83,17 @@ _END_OPEN: Final = Prepared(delete(_OPEN).where(_OPEN.c.id == _THIS))
 
 
 def account(tx: Connection, channel_id: str) -> Account | None:
-    """Return a channel's account, locked against other writers, or None."""
-    row = _FIND_ACCOUNT.first(tx, {"this": channel_id})
+    """Return a channel's account, or None."""
+    row = _READ_ACCOUNT.first(tx, {"this": channel_id})
+    return None if row is None else _account(row)
+
+
+def locked(tx: Connection, channel_id: str) -> Account | None:
+    """Return a channel's account, locked against other nodes until `tx` ends, or None.
+
+    Whoever changes a channel or its calls in flight begins with this.
+    """
+    row = _LOCK_ACCOUNT.first(tx, {"this": channel_id})
     return None if row is None else _account(row)
 
 
@@ -104,6 +116,11 @@ def opened(tx: Connection, channel_id: str) -> tuple[Open, ...]:
 def all_opened(tx: Connection) -> list[tuple[str, Open]]:
     """Return all calls in flight with their channels."""
     return [(row[0], Open(*row[1:])) for row in _ALL_OPENED.rows(tx, {})]
+
+
+def opened_by(tx: Connection, instance: str) -> list[tuple[str, Open]]:
+    """Return the calls in flight of one instance, with their channels."""
+    return [(row[0], Open(*row[1:])) for row in _OPENED_BY.rows(tx, {"whose": instance})]
 
 
 def refunds(tx: Connection, *, before: int) -> list[tuple[str, Open]]:
@@ -153,6 +170,7 @@ def add(tx: Connection, channel_id: str, call: Open, *, now: int) -> None:
         "known": call.known,
         "told": call.told,
         "created_at": now,
+        "instance": instances.of(tx),
     }
     _ADD_OPEN.run(tx, values)
 

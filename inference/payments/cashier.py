@@ -8,10 +8,10 @@ it leaves the node.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -28,12 +28,14 @@ from inference.payments.offers import Offers
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
+from inference.payments.wallet import WalletSignatureError
 from inference.payments.x402 import PaymentPayload, Requirements, settle_response
 from registry.errors import WeightproofError
 
 # Seconds a signed authorisation stays good: time for a slow generation and a slow block.
 PAYMENT_WINDOW_S: Final = 600
 _ZERO: Final = bytes(32)
+_Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
 _NOT_SERVED: Final = ("not_served", "nothing was served or charged")
 _PENDING: Final = (
     "settlement_pending",
@@ -74,16 +76,16 @@ class Cashier:
         now = int(time.time())
         if offer.scheme == exact.SCHEME:
             return await self._reserve_exact(payment, offer, now)
-        verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
+        parsed = parse_batch_payload(payment.payload)
+        verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, offer.amount, least, stream, now)
-        reservation = await self._reserve_channel(verified, offer.amount, least, stream, None, now)
-        if reservation is None:
+        state = None
+        if self.database.read(lambda tx: self.ledger.needs_state(tx, verified, now=now)):
             state = await self.mover.channel_state(verified.channel_id, now=now)
-            reservation = await self._reserve_channel(
-                verified, offer.amount, least, stream, state, now
-            )
-        return Secured(_made(reservation), verified)
+        return Secured(
+            await self._reserve_channel(verified, offer.amount, least, stream, state, now), verified
+        )
 
     def stream_head(self, secured: Secured) -> str:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
@@ -147,6 +149,13 @@ class Cashier:
             extra={"chargedAmount": "0"},
         )
 
+    async def _approved(self, verify: Callable[..., _Verified]) -> _Verified:
+        """Verify; where all is well but the signature no key's, ask the payer's contract."""
+        try:
+            return verify()
+        except WalletSignatureError as question:
+            return verify(approval=await self.mover.approval(question))
+
     async def _reserve_channel(
         self,
         verified: VerifiedPayment,
@@ -155,18 +164,8 @@ class Cashier:
         stream: bool,
         state: OnchainChannel | None,
         now: int,
-    ) -> Reservation | None:
-        """Reserve; None when the chain must be asked first, and `state` is what it said.
-
-        A call's reservation need not be on disk before its work begins. Its answer leaves after
-        the charge is, which brings the voucher and the reservation there too; after a power cut
-        before that the call is lost uncharged, as it would be if its reservation were found. A
-        stream is charged here and its head leaves upon it; a deposit has moved already.
-        """
-
-        def reserve(tx: Connection) -> Reservation | None:
-            if state is None and self.ledger.needs_state(tx, verified, now=now):
-                return None
+    ) -> Reservation:
+        def reserve(tx: Connection) -> Reservation:
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
             reservation = self.ledger.reserve(
@@ -174,8 +173,7 @@ class Cashier:
             )
             return self.ledger.prepay(tx, reservation) if stream else reservation
 
-        lasting = stream or isinstance(verified.payment, DepositPayment)
-        return await self.database.write(reserve, durable=lasting)
+        return await self.database.write(reserve)
 
     async def _reserve_deposit(
         self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
@@ -191,9 +189,7 @@ class Cashier:
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
-            reservation = _made(
-                await self._reserve_channel(verified, quote, least, stream, after, now)
-            )
+            reservation = await self._reserve_channel(verified, quote, least, stream, after, now)
         except WeightproofError as error:
             if moved is None:
                 raise
@@ -203,12 +199,15 @@ class Cashier:
     async def _reserve_exact(
         self, payment: PaymentPayload, offer: Requirements, now: int
     ) -> Secured:
-        verified = verify_authorization(
-            parse_authorization(payment.payload),
-            token=self.terms.token,
-            pay_to=self.terms.receiver,
-            amount=offer.amount,
-            now=now,
+        verified = await self._approved(
+            partial(
+                verify_authorization,
+                parse_authorization(payment.payload),
+                token=self.terms.token,
+                pay_to=self.terms.receiver,
+                amount=offer.amount,
+                now=now,
+            )
         )
         reservation = await self.database.write(
             lambda tx: self.authorizations.reserve(tx, verified, now=now)

@@ -21,25 +21,9 @@ from inference.errors import NodeError, UnavailableError
 from inference.payments import books
 from inference.payments.account import Account, OnchainChannel, Open, Wish
 from inference.payments.channel import SCHEME, ChannelConfig, DepositPayment, RefundPayment, refuse
+from inference.payments.claim import Claim, claim_of
 from inference.payments.reservation import Committed, Reservation, make_reservation
 from inference.payments.verification import VerifiedPayment
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of the contract's claim: raise the channel's claimed total to `total`.
-
-    `claimed` is the total it had in our view of the chain; `withdraw_requested_at` is 0 or the
-    unix second after which, plus the channel's delay, unclaimed vouchers may be lost.
-    """
-
-    channel_id: str
-    config: ChannelConfig
-    max_claimable: int
-    signature: bytes
-    total: int
-    claimed: int
-    withdraw_requested_at: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ class RefundPlan:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was in flight when the node stopped. Calls and streams have been ended, uncharged.
+    """What was in flight when a node's process ended. Calls and streams were ended, uncharged.
 
     The outcome of `refunds` only the chain knows: `finish_refund` or `release` them.
     """
@@ -176,7 +160,7 @@ class ChannelLedger:
         """Admit a refund and bar the channel until it is finished or released."""
         if not isinstance(payment.payment, RefundPayment):
             raise refuse("payload_type", "not a refund")
-        before = books.account(tx, payment.channel_id)
+        before = books.locked(tx, payment.channel_id)
         if before is None:
             raise refuse("missing_channel", f"this node knows no channel {payment.channel_id}")
         after = before.mirrored(state)
@@ -188,7 +172,7 @@ class ChannelLedger:
         return RefundPlan(
             reservation=_reservation(after, own),
             config=after.config,
-            claim=_claim(after, ()),
+            claim=claim_of(after, ()),
             amount=amount,
             nonce=after.chain.refund_nonce,
         )
@@ -218,7 +202,7 @@ class ChannelLedger:
 
     def mirror(self, tx: Connection, channel_id: str, state: OnchainChannel) -> Account | None:
         """Store a newer view of the chain; unknown channels stay unknown."""
-        before = books.account(tx, channel_id)
+        before = books.locked(tx, channel_id)
         if before is None:
             return None
         after = before.mirrored(state)
@@ -230,18 +214,18 @@ class ChannelLedger:
         opened: dict[str, list[Open]] = {}
         for channel_id, call in books.all_opened(tx):
             opened.setdefault(channel_id, []).append(call)
-        found = [_claim(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
+        found = [claim_of(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
         return sorted(filter(None, found), key=lambda c: c.withdraw_requested_at or 2**64)
 
-    def recover(self, tx: Connection) -> Recovered:
-        """End what was in flight when the node stopped; only at its start, before any call.
+    def recover(self, tx: Connection, instance: str) -> Recovered:
+        """End what was in flight of an instance whose process is gone.
 
         No answer of a call left before its commit, so calls are released. A stream's head may
         have left: its quote stays charged and becomes credit, which both cases can live with.
         """
         ended, refunds = [], []
-        for channel_id, own in books.all_opened(tx):
-            before = books.account(tx, channel_id)
+        for channel_id, own in books.opened_by(tx, instance):
+            before = books.locked(tx, channel_id)
             if before is None:
                 raise NodeError(f"the database lost channel {channel_id}")
             if own.kind == "refund":
@@ -261,7 +245,7 @@ class ChannelLedger:
         state: OnchainChannel | None,
         now: int,
     ) -> tuple[Account | None, Account, Open]:
-        before = books.account(tx, payment.channel_id)
+        before = books.locked(tx, payment.channel_id)
         if before is not None:
             now_seen = before.mirrored(state) if state else before
             opened = books.opened(tx, payment.channel_id)
@@ -284,7 +268,7 @@ def _wish(payment: VerifiedPayment, quote: int, least: int | None) -> Wish:
 
 
 def _find(tx: Connection, reservation: Reservation) -> tuple[Account, tuple[Open, ...], Open]:
-    account = books.account(tx, reservation.channel_id)
+    account = books.locked(tx, reservation.channel_id)
     opened = books.opened(tx, reservation.channel_id)
     own = next((call for call in opened if call.id == reservation.id), None)
     if account is None or own is None:
@@ -310,19 +294,3 @@ def _committed(
 ) -> Committed:
     claimable = after.claimable([other for other in opened if other.id != own.id])
     return Committed(actual, told, after.charged, after.credit, claimable, after.state())
-
-
-def _claim(account: Account, opened: tuple[Open, ...] | list[Open]) -> Claim | None:
-    # A row above its ceiling or balance would make the contract refuse the whole batch.
-    total = min(account.claimable(opened), account.signed_max, account.chain.balance)
-    if total <= account.chain.total_claimed:
-        return None
-    return Claim(
-        channel_id=account.channel_id,
-        config=account.config,
-        max_claimable=account.signed_max,
-        signature=account.signature,
-        total=total,
-        claimed=account.chain.total_claimed,
-        withdraw_requested_at=account.chain.withdraw_requested_at,
-    )

@@ -23,6 +23,8 @@ from inference.payments.reservation import Reservation
 from inference.payments.secured import Moved
 from inference.payments.token_contract import NONCE_USED, TokenContract
 from inference.payments.verification import Terms, VerifiedPayment
+from inference.payments.wallet import Approval, WalletSignatureError
+from inference.payments.wallet_contract import Wallets
 from registry.chain.block import TxReceipt
 from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
 from registry.signing.signer import Signer
@@ -49,6 +51,12 @@ class Mover:
     token: TokenContract
     terms: Terms
     signer: Signer
+    wallets: Wallets
+
+    async def approval(self, question: WalletSignatureError) -> Approval:
+        """Ask a payer that is a contract about its signature. Raises the question when refused."""
+        with _reading():
+            return await asyncio.to_thread(self.wallets.approve, question)
 
     async def channel_state(self, channel_id: str, *, now: int) -> OnchainChannel:
         """Read a channel; `now` in unix seconds. Raises `UnavailableError`."""
@@ -69,7 +77,12 @@ class Mover:
 
         def send() -> TxReceipt:
             try:
-                return self.channels.deposit(self.signer, deposit, collector=self.terms.collector)
+                return self.channels.deposit(
+                    self.signer,
+                    deposit,
+                    collector=self.terms.collector,
+                    approval=payment.approval,
+                )
             except TransactionFailedError as error:
                 why = error.reason or error.message
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error
@@ -86,7 +99,9 @@ class Mover:
         Returns a block at which the authorisation was still unused.
         """
         with _reading():
-            return await asyncio.to_thread(self.token.check, verified.authorization)
+            return await asyncio.to_thread(
+                self.token.check, verified.authorization, verified.approval
+            )
 
     async def transfer(
         self, reservation: Reservation, verified: VerifiedAuthorization, *, since: int
@@ -101,7 +116,7 @@ class Mover:
 
         def send() -> TxReceipt:
             try:
-                return self.token.transfer(self.signer, authorization)
+                return self.token.transfer(self.signer, authorization, verified.approval)
             except PaymentRefusedError as refusal:
                 if refusal.code != NONCE_USED:
                     raise

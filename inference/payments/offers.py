@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from inference.errors import CorrectivePaymentError, PaymentRefusedError
 from inference.payments.x402 import PaymentPayload, Requirements, matches, payment_required
@@ -16,20 +16,16 @@ class Offers:
     url: str
     accepts: tuple[Requirements, ...]
 
-    def demand(self, refusal: PaymentRefusedError | None) -> str:
-        """Return the PAYMENT-REQUIRED header, with the code of a refusal."""
-        return self._plain if refusal is None else self._demand(refusal)
-
-    @cached_property
-    def _plain(self) -> str:
-        return self._demand(None)
-
-    def _demand(self, refusal: PaymentRefusedError | None) -> str:
+    def demand(
+        self, refusal: PaymentRefusedError | None, extensions: Mapping[str, object] | None = None
+    ) -> str:
+        """Return the PAYMENT-REQUIRED header, with the code of a refusal and the extensions."""
         corrective = isinstance(refusal, CorrectivePaymentError)
         return payment_required(
             {"url": self.url, "mimeType": "application/json", "serviceName": "Weightproof"},
             self.accepts,
             error=refusal.code if refusal else "",
+            extensions=extensions,
             correction=refusal.extra if corrective else None,  # type: ignore[union-attr]  # as tested
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from inference.audit.anchor import AnchorContract
 from inference.audit.entry import parse_entry
 from inference.audit.log import AuditLog
+from inference.claiming import ClaimPolicy
 from inference.database import Database
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
@@ -19,7 +20,9 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.secured import Booked, Secured
 from inference.payments.token_contract import TokenContract
+from inference.payments.wallet_contract import Wallets
 from inference.payments.x402 import PaymentPayload, decode_header
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from registry.chain.block import Block
 from registry.chain.connection import Chain
@@ -58,11 +61,14 @@ class Shop:
         terms = make_terms(token=self.token.token(), receiver_authorizer=FUNDER.address)
         self.channels = Channels(chain, address)
         ledger, book = ChannelLedger(), AuthorizationBook()
-        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER)
+        self.sent = SentBook(self.database)
+        wallets = Wallets(chain)
+        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER, wallets)
         self.cashier = Cashier(self.database, ledger, book, self.mover, terms)
         self.settlement = Settlement(
             chain=chain,
             database=self.database,
+            book=self.sent,
             log=self.log,
             ledger=ledger,
             authorizations=book,
@@ -71,6 +77,7 @@ class Shop:
             anchors=AnchorContract(chain, self.deployment.audit_anchor),
             terms=terms,
             signer=FUNDER,
+            policy=ClaimPolicy(),
         )
 
     def payer(self) -> Payer:
