@@ -56,7 +56,9 @@ class Office:
         )
         database = _database(config, contracts.payment_channels, signer)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
+        mover = Mover(
+            database, authorizations, channels, token, terms, signer, contracts.from_block
+        )
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,

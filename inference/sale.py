@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
+from inference.answers import is_final
 from inference.audit.log import AuditLog
 from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
@@ -22,12 +23,16 @@ from inference.demands import Demands
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
+from inference.payments.identifier import Ticket
 from inference.payments.pricing import charge
 from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
-from inference.statements import Outcome, Statement, Statements
+from inference.retries import Retries
+from inference.statements import Outcome, Statement, Statements, new_receipt_id
 from inference.work import Work
 
+# Makes an answer of what was signed and of the PAYMENT-RESPONSE header.
+AnswerMaker: TypeAlias = Callable[[Statement, str], Answer]
 # Seconds between tries to write down a call that was served while the database was busy.
 _RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
 
@@ -43,6 +48,7 @@ class Till:
     log: AuditLog
     statements: Statements
     observer: Observer
+    retries: Retries
     ready: Callable[[], None]
 
 
@@ -56,7 +62,9 @@ class Sale:
     work: Work
     quote: int
     secured: Secured
+    ticket: Ticket | None = None
     salts: Salts = field(default_factory=Salts.random)
+    receipt_id: str = field(default_factory=new_receipt_id)
 
     @property
     def entry(self) -> CatalogEntry:
@@ -79,15 +87,20 @@ def check_still_sold(sale: Sale, till: Till) -> None:
 async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
     """End a sale that failed: nothing is charged, and a receipt says so."""
     sale.seen.failed(failure)
-    header = await give_back(sale, till)
-    return Answer(failure.status, b"", paid_headers(header), failure)
+
+    def told(_: Statement, header: str) -> Answer:
+        return Answer(failure.status, b"", paid_headers(header), failure)
+
+    statement, header = await give_back(sale, till, told if is_final(failure) else None)
+    return told(statement, header)
 
 
-async def give_back(sale: Sale, till: Till) -> str:
-    """Release the call and sign that it failed and cost nothing; return the header."""
+async def give_back(
+    sale: Sale, till: Till, answer: AnswerMaker | None = None
+) -> tuple[Statement, str]:
+    """Release the call and sign that it failed and cost nothing; return what `record` does."""
     nothing = SaltedHash(sale.salts.response)
-    _, header = await record(sale, till, "failed", nothing, 0, told=False)
-    return header
+    return await record(sale, till, "failed", nothing, 0, answer, told=False)
 
 
 async def record(
@@ -96,14 +109,18 @@ async def record(
     status: str,
     response: SaltedHash,
     charged: int,
+    answer: AnswerMaker | None = None,
     *,
     told: bool = True,
 ) -> tuple[Statement, str]:
-    """Step 8: charge, receipt and log entry stand or fall together.
+    """Step 8: charge, receipt and log entry stand or fall together, and what a retry is told.
 
-    `told` is False when the payer was told of no charge: a prepaid quote is taken back then.
+    Returns the statement and the PAYMENT-RESPONSE header; `answer` makes of them what a call that
+    its payer named is answered with, None for what a retry is to try again. `told` is False when
+    the payer was told of no charge: a prepaid quote is taken back then.
     """
     outcome = Outcome(
+        receipt_id=sale.receipt_id,
         status=status,
         charged=charged,
         served_at=int(time.time()),
@@ -119,14 +136,18 @@ async def record(
         if charged and sale.secured.scheme != "exact":
             # The last moment: this transaction may have waited. An `exact` payment has moved.
             till.catalog.check_sound(sale.entry)
-        booked = till.cashier.book(tx, sale.secured, charged, told=told)
+        booked = till.cashier.book(tx, sale.secured, charged, told=told, receipt_id=sale.receipt_id)
         position = till.log.next_position(tx)
         statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)
         if charged:
             till.catalog.mark_paid(sale.entry)
-        return statement, till.cashier.response(booked, statement.extensions)
+        header = till.cashier.response(booked, statement.extensions)
+        # Where money may have moved for nothing, the same payment is to be served.
+        if sale.ticket is not None and answer is not None and not booked.pending:
+            till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))
+        return statement, header
 
     statement, header = await _written(commit, till)
     sale.seen.recorded(statement)

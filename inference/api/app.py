@@ -21,16 +21,17 @@ from inference.api import (
     metrics,
     models,
     proofs,
+    wallet,
 )
 from inference.api.body import read_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
-from inference.api.problems import handle, problem
+from inference.api.problems import handle
+from inference.api.responses import respond
 from inference.api.schemas import parse
-from inference.api.sse import EventStream
-from inference.call import Answer, Call, Stream
+from inference.call import Call
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
@@ -38,8 +39,6 @@ from inference.payments.x402 import decode_payment
 from inference.work import Work
 
 _Ask = TypeVar("_Ask", ChatRequest, CompletionRequest, ClassifyRequest, EmbeddingsRequest)
-# Browser clients may read only what is named here (x402 over HTTP, CORS).
-_EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
 
 
 def create_app(node: Node) -> FastAPI:
@@ -54,6 +53,7 @@ def create_app(node: Node) -> FastAPI:
     _paid(app, node, "/v1/embeddings", "embed", EmbeddingsRequest, embeddings.prepare)
     app.include_router(models.router(node))
     app.include_router(proofs.router(node))
+    app.include_router(wallet.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
     app.include_router(metrics.router(node))
@@ -90,34 +90,20 @@ def _paid(
             task=task,
             prepare=lambda entry: prepare(entry, ask),
         )
-        return _respond(await paid_call.run(call, node.till))
+        return respond(await paid_call.run(call, node.till))
 
     async def get(request: Request) -> Response:
         offers = node.cashier.offers(node.config.public_url + path, 0)
         model = next((entry.name for entry in node.catalog if entry.task == task), "")
         header = request.headers.get("payment-signature")
         if header is None:
-            return _respond(node.till.demands.answer(offers, model))
+            return respond(node.till.demands.answer(offers, model))
         payment = decode_payment(header)
         try:
             settled = await node.refund(payment, offers)
         except PaymentRefusedError as refusal:
-            return _respond(node.till.demands.answer(offers, model, refusal))
+            return respond(node.till.demands.answer(offers, model, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
     app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
     app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
-
-
-def _respond(result: Answer | Stream) -> Response:
-    if isinstance(result, Stream):
-        headers = {**result.headers, "Access-Control-Expose-Headers": _EXPOSED}
-        return EventStream(result.events, headers)
-    if result.failure is not None:
-        response = problem(result.failure)
-        response.status_code = result.status
-    else:
-        response = Response(result.body, result.status, media_type=result.media_type)
-    response.headers.update(result.headers)
-    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
-    return response

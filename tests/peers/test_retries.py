@@ -1,0 +1,494 @@
+"""A payer that lost an answer gets it again, and never pays twice: over HTTP, across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from eth_account import Account
+from x402 import x402Client
+from x402.http.clients import x402_httpx_transport
+from x402.mechanisms.evm.exact.client import ExactEvmScheme
+from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+
+from inference.demo.node_process import NodeProcess
+from inference.payments.eip3009 import Token
+from inference.receipts import SignedReceipt, receipt_domain, verify_receipt
+from registry.chain.dev_usd import ONE, balance, mint
+from registry.signing.signer import Signer
+from tests.e2e.market import (
+    CHAT,
+    CHAT_PATH,
+    CLASSIFIER,
+    CLASSIFY_PATH,
+    Market,
+    ask,
+    header,
+    opened,
+)
+from tests.e2e.payments import exact, wrap
+from tests.fakes.rpc_proxy import RpcProxy, refusing, rpc_proxy
+from tests.inference.payments.payer import Payer, make_terms
+from tests.peers.test_official_clients import NODE, SCRIPT
+
+pytestmark = pytest.mark.peer
+COPIES = 50
+FINE = {"model": CLASSIFIER, "input": "fine"}
+
+
+@dataclass
+class House:
+    """A market whose node can be killed and started again."""
+
+    market: Market
+    node: NodeProcess
+
+    @property
+    def url(self) -> str:
+        return self.node.url
+
+    def restart(self, config: Path | None = None) -> None:
+        """Kill the node (SIGKILL) and start another on the same database."""
+        self.node._process.kill()
+        self.node._process.wait()
+        path = config or self.market.config
+        self.node = NodeProcess.start(path, log=path.parent / f"{secrets.token_hex(4)}.log")
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60)
+
+    def post(self, path: str, body: dict[str, Any], payment: dict[str, str]) -> httpx.Response:
+        with self.http() as client:
+            return client.post(path, json=body, headers=payment)
+
+    def at_once(
+        self, path: str, body: dict[str, Any], payment: dict[str, str]
+    ) -> list[httpx.Response]:
+        """Send fifty copies of one request at once."""
+
+        async def go() -> list[httpx.Response]:
+            limits = httpx.Limits(max_connections=COPIES)
+            async with httpx.AsyncClient(base_url=self.url, timeout=120, limits=limits) as client:
+                copies = (client.post(path, json=body, headers=payment) for _ in range(COPIES))
+                return list(await asyncio.gather(*copies))
+
+        return asyncio.run(go())
+
+    def receipts(self, payer: Signer) -> list[dict[str, Any]]:
+        """Return what the log says about a payer, oldest first."""
+        with self.http() as client:
+            size = client.get("/v1/log").json()["size"]
+            page = client.get("/v1/log/entries", params={"start": 0, "end": size}).json()
+        bodies = [json.loads(entry)["body"] for entry in page["entries"]]
+        found = [body["receipt"] for body in bodies if "receipt" in body]
+        return [receipt for receipt in found if receipt["payment"]["payer"] == payer.address]
+
+    def purse(self, owner: str) -> int:
+        token = self.market.workspace.config.contracts.dev_usd or ""
+        return balance(self.market.workspace.chain, token, owner)
+
+    def offer(self, body: dict[str, Any], path: str, scheme: str) -> dict[str, Any]:
+        with self.http() as client:
+            demanded = header(client.post(path, json=body), "PAYMENT-REQUIRED")
+        return next(entry for entry in demanded["accepts"] if entry["scheme"] == scheme)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with opened(tmp_path_factory.mktemp("retries")) as market:
+        house = House(market, market.node)
+        yield house
+        house.node.stop()
+
+
+@pytest.fixture
+def wallet(house: House) -> Signer:
+    """A fresh wallet with ten dollars."""
+    signer = Signer.random()
+    token = house.market.workspace.config.contracts.dev_usd or ""
+    deployer = house.market.workspace.signer("deployer")
+    mint(house.market.workspace.chain, deployer, token, signer.address, 10 * ONE)
+    return signer
+
+
+class Channel:
+    """A channel that pays by hand, opened by a first call."""
+
+    def __init__(self, house: House, wallet: Signer) -> None:
+        self.house = house
+        accepted = house.offer(ask(), CHAT_PATH, "batch-settlement")
+        extra = accepted["extra"]
+        terms = make_terms(
+            token=Token(31337, accepted["asset"], extra["name"], extra["version"]),
+            receiver=accepted["payTo"],
+            receiver_authorizer=extra["receiverAuthorizer"],
+            withdraw_delay=extra["withdrawDelay"],
+        )
+        self.payer = Payer(terms, wallet)
+        deposit = self.payer.deposit_json(ONE, valid_before=int(time.time()) + 300)
+        payload = self.payer.payload("deposit", int(accepted["amount"]), deposit=deposit)
+        first = house.post(CHAT_PATH, ask(), wrap(accepted, payload))
+        assert first.status_code == 200, first.text
+        self.charged = self.told(first)
+
+    def told(self, answer: httpx.Response) -> int:
+        state = header(answer, "PAYMENT-RESPONSE")["extra"]["channelState"]
+        return int(state["chargedCumulativeAmount"])
+
+    def pays(self, body: dict[str, Any], identifier: object = None) -> dict[str, str]:
+        accepted = self.house.offer(body, CHAT_PATH, "batch-settlement")
+        payload = self.payer.payload("voucher", self.charged + int(accepted["amount"]))
+        return wrap(accepted, payload, identifier)
+
+    def state(self) -> dict[str, Any]:
+        with self.house.http() as client:
+            name = f"/v1/channels/0x{self.payer.channel_id.hex()}"
+            return dict(client.get(name).json())
+
+
+def name() -> str:
+    return f"pay_{secrets.token_hex(16)}"
+
+
+def same(answers: list[httpx.Response]) -> httpx.Response:
+    """Require all answers to be equal, head and body; return one."""
+    told = {
+        (one.status_code, one.content, one.headers["content-type"], one.headers["payment-response"])
+        for one in answers
+    }
+    assert len(told) == 1
+    return answers[0]
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["", "short", "x" * 15, "x" * 129, "pay_with a space in it", "pay_ümlaute_sind_nicht", 17, []],
+    ids=["empty", "short", "fifteen", "long", "space", "umlaut", "number", "list"],
+)
+def test_a_wrong_identifier_is_refused_before_anything_is_paid(
+    house: House, wallet: Signer, identifier: object
+) -> None:
+    payment = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet, identifier)
+    answer = house.post(CLASSIFY_PATH, FINE, payment)
+    assert answer.status_code == 400
+    assert "payment-identifier" in answer.json()["error"]["message"]
+    assert house.purse(wallet.address) == 10 * ONE
+
+
+def test_a_name_that_belongs_to_another_call_is_refused_and_costs_nothing(
+    house: House, wallet: Signer
+) -> None:
+    accepted, id = house.offer(FINE, CLASSIFY_PATH, "exact"), name()
+    payment = exact(accepted, wallet, id)
+    first = house.post(CLASSIFY_PATH, FINE, payment)
+    assert first.status_code == 200
+    left = house.purse(wallet.address)
+    other_body = house.post(CLASSIFY_PATH, FINE | {"input": "else"}, payment)
+    other_payment = house.post(CLASSIFY_PATH, FINE, exact(accepted, wallet, id))
+    other_route = house.post(CHAT_PATH, ask(), payment)
+    for refused in (other_body, other_payment, other_route):
+        assert refused.status_code == 409
+        assert refused.json()["error"]["code"] == "payment_identifier_conflict"
+        assert refused.headers["x-should-retry"] == "false"
+        assert "payment-response" not in refused.headers
+    assert house.purse(wallet.address) == left
+    assert len(house.receipts(wallet)) == 1
+    same([first, house.post(CLASSIFY_PATH, FINE, payment)])
+
+
+def test_the_name_of_one_payer_means_nothing_to_another(house: House, wallet: Signer) -> None:
+    accepted, id = house.offer(FINE, CLASSIFY_PATH, "exact"), name()
+    other = house.market.workspace.signer("payer")
+    for signer in (wallet, other):
+        answer = house.post(CLASSIFY_PATH, FINE, exact(accepted, signer, id))
+        assert header(answer, "PAYMENT-RESPONSE")["payer"] == signer.address
+
+
+def test_fifty_copies_of_a_named_exact_payment_get_one_answer_also_after_a_crash(
+    house: House, wallet: Signer
+) -> None:
+    payment = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet, name())
+    answers = house.at_once(CLASSIFY_PATH, FINE, payment)
+    house.restart()
+    answers += house.at_once(CLASSIFY_PATH, FINE, payment)
+    assert same(answers).status_code == 200
+    [receipt] = house.receipts(wallet)
+    assert house.purse(wallet.address) == 10 * ONE - int(receipt["payment"]["charged"])
+
+
+def test_fifty_copies_of_an_exact_payment_are_served_once_and_shown_the_receipt(
+    house: House, wallet: Signer
+) -> None:
+    payment = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet)
+    answers = house.at_once(CLASSIFY_PATH, FINE, payment)
+    served = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(served) == 1
+    # In progress, being settled, or answered: never a 402, which would have clients pay again.
+    assert {answer.status_code for answer in refused} <= {409, 503}
+    assert {answer.headers["x-should-retry"] for answer in refused} == {"false"}
+    house.restart()
+    answers = house.at_once(CLASSIFY_PATH, FINE, payment)
+    [receipt] = house.receipts(wallet)
+    assert house.purse(wallet.address) == 10 * ONE - int(receipt["payment"]["charged"])
+    told = header(same(answers), "PAYMENT-RESPONSE")
+    assert answers[0].status_code == 409
+    assert told["transaction"] == receipt["payment"]["transaction"]
+    signed = SignedReceipt.from_json(told["extensions"]["weightproof"])
+    contracts = house.market.workspace.config.contracts
+    domain = receipt_domain(contracts.chain_id, contracts.audit_anchor)
+    assert verify_receipt(signed, node=house.node.address, domain=domain).to_json() == receipt
+    assert signed.salts is None  # whoever read the payment on chain could test guesses with them
+
+
+def test_fifty_copies_of_a_named_voucher_are_charged_once_also_after_a_crash(
+    house: House, wallet: Signer
+) -> None:
+    channel = Channel(house, wallet)
+    payment = channel.pays(ask("named"), name())
+    answers = house.at_once(CHAT_PATH, ask("named"), payment)
+    house.restart()
+    answers += house.at_once(CHAT_PATH, ask("named"), payment)
+    assert same(answers).status_code == 200
+    first, second = house.receipts(wallet)
+    charged = int(second["payment"]["charged"])
+    assert int(channel.state()["cumulative"]) == int(first["payment"]["charged"]) + charged
+    assert channel.told(answers[0]) == channel.charged + charged
+
+
+def test_fifty_copies_of_a_voucher_are_never_charged_above_its_ceiling(
+    house: House, wallet: Signer
+) -> None:
+    channel = Channel(house, wallet)
+    answers = house.at_once(CHAT_PATH, ask("copied"), channel.pays(ask("copied")))
+    served = [answer for answer in answers if answer.status_code == 200]
+    assert served
+    state = channel.state()
+    receipts = house.receipts(wallet)
+    assert len([r for r in receipts if r["status"] == "ok"]) == len(served) + 1
+    total = sum(int(receipt["payment"]["charged"]) for receipt in receipts)
+    assert int(state["cumulative"]) == total <= int(state["signedMax"])
+
+
+def test_a_stream_is_told_again_in_one_piece(house: House, wallet: Signer) -> None:
+    channel = Channel(house, wallet)
+    body = ask("stream", stream=True)
+    payment = channel.pays(body, name())
+    first = house.post(CHAT_PATH, body, payment)
+    again = house.post(CHAT_PATH, body, payment)
+    assert same([first, again]).headers["content-type"].startswith("text/event-stream")
+    house.restart()
+    same([first, house.post(CHAT_PATH, body, payment)])
+    assert len(house.receipts(wallet)) == 2
+
+
+def test_a_stream_that_broke_off_is_told_as_far_as_it_was_delivered_and_charged(
+    house: House, wallet: Signer
+) -> None:
+    channel = Channel(house, wallet)
+    body = ask("break off", stream=True, max_tokens=1500)
+    payment = channel.pays(body, name())
+    with (
+        house.http() as client,
+        client.stream("POST", CHAT_PATH, json=body, headers=payment) as response,
+    ):
+        heard = next(response.iter_raw())
+        head = response.headers["payment-response"]
+    again = house.post(CHAT_PATH, body, payment)
+    assert again.headers["payment-response"] == head
+    assert again.content.startswith(heard)
+    closing = json.loads(again.text.split("data: ")[-2])["weightproof"]["receipt"]
+    [_, receipt] = house.receipts(wallet)
+    assert closing == receipt
+    assert receipt["status"] == "partial"
+    assert int(receipt["payment"]["charged"]) < int(receipt["payment"]["quote"])
+
+
+@contextmanager
+def swallowing(house: House) -> Iterator[RpcProxy]:
+    """Restart the node behind an endpoint that takes transactions and tells nothing of them."""
+    with rpc_proxy(house.market.devnet.rpc_url) as proxy:
+        text = house.market.config.read_text()
+        config = house.market.config.with_name("swallowed.toml")
+        config.write_text(text.replace(house.market.devnet.rpc_url, proxy.url))
+        house.restart(config)
+        error = {"code": -32000, "message": "the gateway timed out"}
+        send, logs = refusing("eth_sendRawTransaction", error), refusing("eth_getLogs", error)
+        proxy.bend = lambda question, answer: logs(question, send(question, answer))
+        yield proxy
+        house.restart()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_a_payment_of_unknown_outcome_is_served_once_it_is_known(
+    house: House, wallet: Signer, restarted: bool
+) -> None:
+    with swallowing(house) as proxy:
+        payment = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet, name())
+        for _ in range(2):
+            pending = house.post(CLASSIFY_PATH, FINE, payment)
+            assert pending.status_code == 503
+            assert pending.json()["error"]["code"] == "settlement_pending"
+            assert pending.headers["x-should-retry"] == "false"
+        paid = house.purse(wallet.address)
+        assert paid < 10 * ONE
+        afresh = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet)
+        renamed = wrap(*_named_as(payment, afresh))
+        assert house.post(CLASSIFY_PATH, FINE, renamed).status_code == 409
+        if restarted:
+            house.restart()
+        else:
+            proxy.clear()
+        served = house.post(CLASSIFY_PATH, FINE, payment)
+        again = house.post(CLASSIFY_PATH, FINE, payment)
+        assert same([served, again]).status_code == 200
+        assert house.purse(wallet.address) == paid
+        failed, ok = house.receipts(wallet)
+        assert (failed["status"], failed["payment"]["charged"]) == ("failed", "0")
+        assert (ok["status"], ok["payment"]["charged"]) == ("ok", str(10 * ONE - paid))
+        assert header(served, "PAYMENT-RESPONSE")["transaction"] == ok["payment"]["transaction"]
+
+
+def _named_as(named: dict[str, str], other: dict[str, str]) -> tuple[Any, Any, Any]:
+    first, second = (
+        json.loads(base64.b64decode(payment["PAYMENT-SIGNATURE"])) for payment in (named, other)
+    )
+    id = first["extensions"]["payment-identifier"]["info"]["id"]
+    return second["accepted"], second["payload"], id
+
+
+def test_openais_client_does_not_pay_again_for_a_payment_of_unknown_outcome(
+    house: House, wallet: Signer
+) -> None:
+    rpc_url = house.market.devnet.rpc_url
+
+    async def go() -> None:
+        signer = EthAccountSignerWithRPC(Account.from_key(wallet.secret()), rpc_url)
+        client = x402Client().register("eip155:31337", ExactEvmScheme(signer))
+        client.set_spend_controls({"allowed_assets": True})
+        http = httpx.AsyncClient(transport=x402_httpx_transport(client), timeout=60)
+        async with openai.AsyncOpenAI(
+            base_url=house.url + "/v1", api_key="not used", http_client=http
+        ) as sdk:
+            await sdk.chat.completions.create(
+                model=CHAT, messages=[{"role": "user", "content": "Hello"}], max_tokens=8
+            )
+
+    with swallowing(house):
+        price = int(house.offer(ask(), CHAT_PATH, "exact")["amount"])
+        with pytest.raises(openai.InternalServerError, match="do not pay again"):
+            asyncio.run(go())
+        assert house.purse(wallet.address) == 10 * ONE - price
+
+
+@pytest.mark.parametrize("scheme", ["batch-settlement", "exact"])
+def test_the_javascript_client_gets_its_lost_answer_after_a_crash(
+    house: House, wallet: Signer, scheme: str
+) -> None:
+    task = {
+        "url": house.url + CHAT_PATH,
+        "rpcUrl": house.market.devnet.rpc_url,
+        "network": "eip155:31337",
+        "key": "0x" + wallet.secret().hex(),
+        "scheme": scheme,
+        "bodies": [ask("first"), ask("lost")],
+        "id": name(),
+    }
+    with subprocess.Popen(
+        [str(NODE), "retry.mjs", json.dumps(task)],
+        cwd=SCRIPT.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        before = json.loads(process.stdout.readline())
+        assert before["lost"]["status"] == 200
+        assert "lost the answer" in before["thrown"]
+        house.restart()
+        process.stdin.write(house.url + CHAT_PATH + "\n")
+        process.stdin.flush()
+        after = json.loads(process.stdout.readline())
+        assert process.wait(60) == 0
+    assert after["resent"] == before["lost"]
+    if scheme == "exact":
+        # It signs a new authorisation each time: the name keeps it from paying again.
+        assert after["again"]["status"] == 409
+    else:
+        assert after["again"] == before["lost"]
+        state = after["settled"]["extra"]["channelState"]
+        charged = sum(int(r["payment"]["charged"]) for r in house.receipts(wallet))
+        assert int(state["chargedCumulativeAmount"]) == charged
+    assert after["next"]["status"] == 200
+    assert len(house.receipts(wallet)) == 3
+
+
+def test_the_javascript_client_reads_for_free_what_its_wallet_bought(
+    house: House, wallet: Signer
+) -> None:
+    id = name()
+    payment = exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet, id)
+    bought = house.post(CLASSIFY_PATH, FINE, payment)
+    [receipt] = house.receipts(wallet)
+    left = house.purse(wallet.address)
+    paths = ("/v1/usage", "/v1/receipts", f"/v1/answers/{id}", "/v1/answers/pay_of_nobody_ever")
+    read = _sign_in(house, wallet, paths)
+    for one in read[:3]:
+        assert (one["signed"]["status"], one["replayed"]["status"]) == (200, 402)
+        assert one["extended"] == one["signed"]
+    usage, receipts, answer, nothing = (one["signed"] for one in read)
+    assert answer["text"] == bought.text
+    assert nothing["status"] == 404
+    [bundle] = json.loads(receipts["text"])["receipts"]
+    assert bundle["receipt"] == receipt
+    assert set(bundle) == {"receipt", "signature", "salts"}
+    assert json.loads(usage["text"])["usage"] == [
+        {
+            "day": time.strftime("%Y-%m-%d", time.gmtime(receipt["servedAt"])),
+            "model": CLASSIFIER,
+            "asset": receipt["payment"]["asset"],
+            "status": "ok",
+            "calls": 1,
+            "inputTokens": receipt["tokens"]["input"],
+            "outputTokens": 0,
+            "charged": receipt["payment"]["charged"],
+        }
+    ]
+    stranger = _sign_in(house, Signer.random(), paths)
+    assert json.loads(stranger[0]["signed"]["text"])["usage"] == []
+    assert json.loads(stranger[1]["signed"]["text"])["receipts"] == []
+    assert stranger[2]["signed"]["status"] == 404
+    assert house.purse(wallet.address) == left
+
+
+def _sign_in(house: House, wallet: Signer, paths: tuple[str, ...]) -> list[dict[str, Any]]:
+    task = {
+        "urls": [house.url + path for path in paths],
+        "key": "0x" + wallet.secret().hex(),
+        "network": "eip155:31337",
+    }
+    done = subprocess.run(
+        [str(NODE), "wallet.mjs", json.dumps(task)],
+        cwd=SCRIPT.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["payments"] == 0
+    return list(told["results"])
