@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from inference.call import EVENT_STREAM, Answer, Call, Stream
 from inference.catalog import Lease
+from inference.coupon import Coupon
 from inference.errors import (
     AlreadyAnsweredError,
     InProgressError,
@@ -94,6 +95,7 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
     till.statements.check(entry, work)
     price = entry.price_for(work)
     amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
+    coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
     if payment is None:  # 3
         return till.demands.answer(offers, entry.name)
@@ -124,7 +126,8 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    return await _finish(Sale(call, seen, lease, work, amount, secured, asked.ticket), till)
+    sale = Sale(call, seen, lease, work, amount, secured, asked.ticket)
+    return await _finish(sale, coupon, till)
 
 
 def _answered_before(payment: PaymentPayload, error: AlreadyAnsweredError, till: Till) -> Answer:
@@ -144,12 +147,19 @@ def _answered_before(payment: PaymentPayload, error: AlreadyAnsweredError, till:
     return Answer(error.status, b"", paid_headers(header), error)
 
 
-async def _finish(sale: Sale, till: Till) -> Answer | Stream:
+async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:
     # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
     metered = sale.secured.scheme != "exact"
     ended = False
     try:
-        answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
+        try:
+            payer, scheme = sale.secured.reservation.payer, sale.secured.scheme
+            claimed = await till.tariff.claim(coupon, payer, scheme=scheme)
+        except NodeError as failure:
+            answer: Answer | Stream = await failed(sale, till, failure)
+        else:
+            sale = replace(sale, claimed=claimed)
+            answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
     finally:
@@ -165,7 +175,6 @@ async def _serve(sale: Sale, till: Till) -> Answer:
         till.catalog.check_sound(sale.entry)
     except NodeError as failure:
         return await failed(sale, till, failure)
-    charged = sale.charge()  # 7
     try:
         sale = replace(sale, secured=await till.cashier.collect(sale.secured))
     except NodeError as failure:
@@ -179,7 +188,7 @@ async def _serve(sale: Sale, till: Till) -> Answer:
         return Answer(200, whole, paid_headers(header), media_type=EVENT_STREAM)
 
     try:
-        statement, header = await record(sale, till, "ok", response, charged, answer)  # 8
+        statement, header = await record(sale, till, "ok", response, answer)  # 7, 8
     except (PaymentRefusedError, ModelStoppedError) as failure:
         # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
         # weights were found changed in this moment.

@@ -64,11 +64,10 @@ async def _events(
 
 async def _book_stream(sale: Sale, till: Till, status: str, heard: _Heard) -> Statement:
     """Charge a stream for what was delivered; nothing if it failed or its model is not sound."""
-    charged = 0 if status == "failed" else sale.charge()
     try:
-        return (await record(sale, till, status, heard.hash, charged, heard.answer))[0]
+        return (await record(sale, till, status, heard.hash, heard.answer))[0]
     except ModelStoppedError:  # found in this moment: what was delivered may be false
-        return (await record(sale, till, "failed", heard.hash, 0, heard.answer))[0]
+        return (await record(sale, till, "failed", heard.hash, heard.answer))[0]
 
 
 @dataclass

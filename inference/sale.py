@@ -24,11 +24,12 @@ from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
 from inference.payments.identifier import Ticket
-from inference.payments.pricing import charge
+from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.retries import Retries
-from inference.statements import Outcome, Statement, Statements, new_receipt_id
+from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
+from inference.tariff import Bill, Tariff
 from inference.work import Work
 
 # Makes an answer of what was signed and of the PAYMENT-RESPONSE header.
@@ -47,6 +48,7 @@ class Till:
     database: Database
     log: AuditLog
     statements: Statements
+    tariff: Tariff
     observer: Observer
     retries: Retries
     ready: Callable[[], None]
@@ -63,6 +65,7 @@ class Sale:
     quote: int
     secured: Secured
     ticket: Ticket | None = None
+    claimed: Claimed = field(default_factory=Claimed)
     salts: Salts = field(default_factory=Salts.random)
     receipt_id: str = field(default_factory=new_receipt_id)
 
@@ -71,11 +74,19 @@ class Sale:
         """The model that answers."""
         return self.lease.entry
 
-    def charge(self) -> int:
-        """Return what the call costs: `exact` pays its quote, a channel what was used."""
-        if self.secured.scheme == "exact":
-            return self.quote
-        return charge(self.entry.price_for(self.work), self.work.usage)
+    def bill(self, tx: Connection, till: Till, *, seq: int, at: int) -> Bill:
+        """Return what the call costs at place `seq` of the log, at unix second `at`."""
+        return till.tariff.bill(
+            tx,
+            self.work,
+            self.entry.price_for(self.work),
+            payer=self.secured.reservation.payer,
+            model=self.entry.name,
+            scheme=self.secured.scheme,
+            claimed=self.claimed,
+            seq=seq,
+            at=at,
+        )
 
 
 def check_still_sold(sale: Sale, till: Till) -> None:
@@ -100,7 +111,7 @@ async def give_back(
 ) -> tuple[Statement, str]:
     """Release the call and sign that it failed and cost nothing; return what `record` does."""
     nothing = SaltedHash(sale.salts.response)
-    return await record(sale, till, "failed", nothing, 0, answer, told=False)
+    return await record(sale, till, "failed", nothing, answer, told=False)
 
 
 async def record(
@@ -108,21 +119,20 @@ async def record(
     till: Till,
     status: str,
     response: SaltedHash,
-    charged: int,
     answer: AnswerMaker | None = None,
     *,
     told: bool = True,
 ) -> tuple[Statement, str]:
-    """Step 8: charge, receipt and log entry stand or fall together, and what a retry is told.
+    """Take steps 7 and 8: charge, receipt and log entry stand or fall together.
 
-    Returns the statement and the PAYMENT-RESPONSE header; `answer` makes of them what a call that
-    its payer named is answered with, None for what a retry is to try again. `told` is False when
-    the payer was told of no charge: a prepaid quote is taken back then.
+    Returns the statement and the PAYMENT-RESPONSE header. What was not served costs nothing.
+    `answer` makes of them what a call that its payer named is answered with, now and when it comes
+    again; None for what a retry is to try again. `told` is False when the payer was told of no
+    charge: a prepaid quote is taken back then.
     """
     outcome = Outcome(
         receipt_id=sale.receipt_id,
         status=status,
-        charged=charged,
         served_at=int(time.time()),
         url=sale.call.url,
         path=sale.call.path,
@@ -132,16 +142,25 @@ async def record(
         block=till.catalog.block(sale.entry),
     )
 
+    served = status in SERVED
+
     def commit(tx: Connection) -> tuple[Statement, str]:
-        if charged and sale.secured.scheme != "exact":
+        if served and sale.secured.scheme != "exact":
             # The last moment: this transaction may have waited. An `exact` payment has moved.
             till.catalog.check_sound(sale.entry)
-        booked = till.cashier.book(tx, sale.secured, charged, told=told, receipt_id=sale.receipt_id)
         position = till.log.next_position(tx)
-        statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
+        bill = Bill(0)
+        if served:
+            bill = sale.bill(tx, till, seq=position.seq, at=outcome.served_at)
+        booked = till.cashier.book(
+            tx, sale.secured, bill.charged, told=told, receipt_id=sale.receipt_id
+        )
+        statement = till.statements.about(
+            sale.entry, sale.work, outcome, booked, position, bill.plan
+        )
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)
-        if charged:
+        if served:
             till.catalog.mark_paid(sale.entry)
         header = till.cashier.response(booked, statement.extensions)
         # Where money may have moved for nothing, the same payment is to be served.

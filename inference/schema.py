@@ -63,6 +63,19 @@ meta = Table(
     Column("value", Text, nullable=False),
 )
 
+# The processes that had this database open; what is in flight carries its instance. `mark` is the
+# number of its last transaction: what became of a COMMIT that nobody answered is read from it.
+# instance.py.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("started_at", Whole, nullable=False),
+    Column("ended_at", Whole, nullable=False),  # 0 while it lives, or nobody has ended it yet
+    Column("mark", Whole, nullable=False),
+    Index("instances_ended", "ended_at"),
+)
+
 # One row per payment channel. payments/ledger.py.
 channels = Table(
     "channels",
@@ -82,11 +95,11 @@ channels = Table(
     Column("balance", Amount, nullable=False),
     Column("total_claimed", Amount, nullable=False),
     Column("withdraw_amount", Amount, nullable=False),
-    Column("withdraw_requested_at", Integer, nullable=False),  # unix seconds, 0 = none
+    Column("withdraw_requested_at", Whole, nullable=False),  # unix seconds, 0 = none
     Column("refund_nonce", Amount, nullable=False),
-    Column("mirrored_block", Integer, nullable=False),
-    Column("mirrored_at", Integer, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("mirrored_block", Whole, nullable=False),
+    Column("mirrored_at", Whole, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Index("channels_payer", "payer"),
 )
 
@@ -103,7 +116,8 @@ reservations = Table(
     Column("least", Amount, nullable=False),  # the least it can cost
     Column("known", Amount, nullable=False),  # the cumulative charge its voucher built upon
     Column("told", Amount, nullable=False),  # of a stream's quote, what raised `charged`
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("instance", String(32), nullable=False, server_default=""),
     Index("reservations_channel", "channel_id"),
 )
 
@@ -122,7 +136,8 @@ authorizations = Table(
     # reserved settling settled unknown released; exact payments also: paid serving
     Column("state", String(9), nullable=False),
     Column("tx_hash", String(66), nullable=True),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("instance", String(32), nullable=False, server_default=""),
     # Of exact payments: which request it pays (32 bytes), and the receipt of what it paid.
     Column("binding", LargeBinary, nullable=True),
     Column("receipt_id", String(66), nullable=True),
@@ -165,12 +180,12 @@ receipts = Table(
     "receipts",
     metadata,
     Column("id", String(66), primary_key=True),
-    Column("seq", Integer, nullable=False, unique=True),
+    Column("seq", Whole, nullable=False, unique=True),
     Column("payer", String(42), nullable=False),
     Column("json", Text, nullable=False),
     Column("signature", Text, nullable=False),
     Column("salts", Text, nullable=False),  # JSON; given to the payer only
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Index("receipts_payer", "payer", "seq"),
 )
 
@@ -178,15 +193,15 @@ receipts = Table(
 log_entries = Table(
     "log_entries",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Whole, primary_key=True, autoincrement=False),
     Column("leaf_hash", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 log_nodes = Table(
     "log_nodes",
     metadata,
-    Column("level", Integer, nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("level", Whole, nullable=False),
+    Column("position", Whole, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("level", "position"),
 )
@@ -195,8 +210,35 @@ log_nodes = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("size", Whole, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
     Column("note", Text, nullable=False),
     Column("anchored_tx", String(66), nullable=True),
+)
+
+# What a payer was charged within a period of the volume tiers. payments/plan_book.py.
+spending = Table(
+    "spending",
+    metadata,
+    Column("payer", String(42), nullable=False),
+    Column("since", Integer, nullable=False),  # unix seconds, as `until`
+    Column("until", Integer, nullable=False),
+    Column("spent", Amount, nullable=False),
+    PrimaryKeyConstraint("payer", "since", "until"),
+)
+
+# Coupons, trials and subscriptions that were used or bought. payments/plan_book.py.
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("kind", String(12), nullable=False),  # coupon | trial | subscription
+    Column("name", String(64), nullable=False),  # of the trial or subscription
+    Column("payer", String(42), nullable=False),  # empty for a coupon that its bearer may use
+    Column("unit", String(6), nullable=False),  # calls | amount
+    Column("quota", Amount, nullable=False),
+    Column("used", Amount, nullable=False),
+    Column("until", Integer, nullable=False),  # unix seconds, 0 = no end
+    Column("created_at", Integer, nullable=False),
+    Index("allowances_payer", "payer", "kind"),
 )

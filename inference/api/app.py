@@ -20,30 +20,43 @@ from inference.api import (
     embeddings,
     metrics,
     models,
+    prices,
     proofs,
+    subscriptions,
     wallet,
 )
 from inference.api.body import read_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
+from inference.api.cors import open_to_pages
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle
 from inference.api.responses import respond
 from inference.api.schemas import parse
+from inference.api.subscriptions import SubscriptionRequest
 from inference.call import Call
 from inference.catalog import CatalogEntry
+from inference.coupon import coupon_of
 from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
-_Ask = TypeVar("_Ask", ChatRequest, CompletionRequest, ClassifyRequest, EmbeddingsRequest)
+_Ask = TypeVar(
+    "_Ask",
+    ChatRequest,
+    CompletionRequest,
+    ClassifyRequest,
+    EmbeddingsRequest,
+    SubscriptionRequest,
+)
 
 
 def create_app(node: Node) -> FastAPI:
     """Return the ASGI application of an opened node."""
     app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    open_to_pages(app)
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -51,7 +64,11 @@ def create_app(node: Node) -> FastAPI:
     _paid(app, node, COMPLETIONS_PATH, "chat", CompletionRequest, completions.prepare)
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
     _paid(app, node, "/v1/embeddings", "embed", EmbeddingsRequest, embeddings.prepare)
+    if node.config.plans.subscriptions:
+        sell = subscriptions.seller(node.config.plans)
+        _paid(app, node, subscriptions.PATH, None, SubscriptionRequest, sell)
     app.include_router(models.router(node))
+    app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
     app.include_router(wallet.router(node))
     app.include_router(admin.router(node))
@@ -73,7 +90,7 @@ def _paid(
     app: FastAPI,
     node: Node,
     path: str,
-    task: str,
+    task: str | None,
     kind: type[_Ask],
     prepare: Callable[[CatalogEntry, _Ask], Awaitable[Work]],
 ) -> None:
@@ -89,6 +106,7 @@ def _paid(
             model=ask.model,
             task=task,
             prepare=lambda entry: prepare(entry, ask),
+            coupon=coupon_of(request.headers),
         )
         return respond(await paid_call.run(call, node.till))
 
@@ -105,5 +123,6 @@ def _paid(
             return respond(node.till.demands.answer(offers, model, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
-    app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
-    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
+    name = path.rpartition("/")[2]
+    app.add_api_route(path, post, methods=["POST"], response_model=None, name=name)
+    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{name} refund")

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from inference import schema
+from inference import instances, schema
 from inference.errors import (
     AlreadyAnsweredError,
     InProgressError,
@@ -158,23 +158,31 @@ class AuthorizationBook:
         row = tx.execute(query).first()
         return None if row is None else _unsettled(row)
 
-    def conclude(self, tx: Connection, unsettled: Unsettled, used_by: bytes) -> None:
-        """Note what the chain said: the transaction that used it, empty for none and never."""
-        if not used_by:
-            self.release(tx, unsettled.reservation)
-        elif unsettled.reservation.purpose == "exact":
-            self.paid(tx, unsettled.reservation, used_by)
-        else:
-            self.settled(tx, unsettled.reservation, used_by)
+    def conclude(self, tx: Connection, unsettled: Unsettled, used_by: bytes) -> bool:
+        """Note what the chain said: the transaction that used it, empty for none and never.
 
-    def recover(self, tx: Connection) -> list[Unsettled]:
-        """Release what was reserved but never sent when the node stopped; only at its start.
-
-        Returns what the chain must be asked about.
+        False when somebody else has noted it meanwhile.
         """
+        own = unsettled.reservation
+        mine = (_TABLE.c.reservation_id == own.id, _TABLE.c.state == "unknown")
+        if tx.execute(select(_TABLE.c.nonce).where(*mine).with_for_update()).first() is None:
+            return False
+        if not used_by:
+            self.release(tx, own)
+        elif own.purpose == "exact":
+            self.paid(tx, own, used_by)
+        else:
+            self.settled(tx, own, used_by)
+        return True
+
+    def recover(self, tx: Connection, instance: str) -> None:
+        """Release what an instance whose process is gone reserved and never sent.
+
+        What it may have sent is `unsettled` from here on.
+        """
+        whose = _TABLE.c.instance == instance
         for before, after in (*_GIVEN_UP, ("settling", "unknown")):
-            tx.execute(update(_TABLE).where(_TABLE.c.state == before).values(state=after))
-        return self.unsettled(tx)
+            tx.execute(update(_TABLE).where(whose, _TABLE.c.state == before).values(state=after))
 
 
 def _take(
@@ -216,6 +224,7 @@ def _take(
         "created_at": now,
         "binding": binding or None,
         "receipt_id": None,
+        "instance": instances.of(tx),
     }
     if row is None:
         tx.execute(insert(_TABLE).values(key | values))
