@@ -125,7 +125,7 @@ def test_a_changed_proof_is_refused_by_the_code_of_what_was_changed(
 
 def test_a_challenge_of_another_node_or_address_is_refused() -> None:
     other = SignIn.of(Signer(b"\x33" * 32), URL, 31337)
-    for header in (proof(sign_in=other), proof(uri=URL + "/v1/receipts", **{"uri": USAGE})):
+    for header in (proof(sign_in=other), proof(uri=URL + "/v1/receipts")):
         with pytest.raises(PaymentRefusedError):
             SIGN_IN.check(header, USAGE, now=NOW)
 
