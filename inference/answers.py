@@ -14,13 +14,12 @@ then; what is asked for after that is refused or corrected as any replay is, nev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Row,
+    and_,
     bindparam,
     delete,
     func,
@@ -36,6 +35,7 @@ from inference.call import Answer
 from inference.config import AnswersConfig
 from inference.errors import ConflictError, InProgressError, NodeError, RequestError
 from inference.payments.identifier import Ticket
+from inference.prepared import Prepared
 
 _TABLE: Final = schema.answers
 _OPEN: Final = schema.reservations
@@ -43,8 +43,36 @@ _SPENT: Final = schema.authorizations
 # States of an `exact` payment whose call is under way, and of one that may have moved for nothing.
 _WORKING: Final = ("reserved", "settling", "serving")
 _OWED: Final = ("unknown", "paid")
-_FIND: Final = select(_TABLE).where(
-    _TABLE.c.payer == bindparam("of"), _TABLE.c.id == bindparam("name")
+_MINE: Final = (_TABLE.c.payer == bindparam("of"), _TABLE.c.id == bindparam("name"))
+_HELD: Final = (*_MINE, _TABLE.c.reservation_id == bindparam("by"))
+_TAKEN: Final = ("binding", "reservation_id", "created_at", "expires_at", "size")
+_ANSWERED: Final = ("status", "media_type", "payment_response", "failure", "body", "size")
+
+
+class _Row(NamedTuple):
+    binding: bytes
+    reservation_id: str
+    expires_at: int
+    status: int | None
+    media_type: str
+    payment_response: str
+    failure: str | None
+    body: bytes
+
+
+_FIND: Final = Prepared(select(*(_TABLE.c[name] for name in _Row._fields)).where(*_MINE))
+_ADD: Final = Prepared(
+    insert(_TABLE).values({name: bindparam(name) for name in ("payer", "id", *_TAKEN)})
+)
+# A name whose call ended without an answer, for another call.
+_TAKE: Final = (
+    update(_TABLE)
+    .where(*_HELD)
+    .values(dict.fromkeys(("status", "failure", "body")))
+    .values({name: bindparam(name) for name in _TAKEN})
+)
+_KEEP: Final = Prepared(
+    update(_TABLE).where(*_HELD).values({name: bindparam(name) for name in _ANSWERED})
 )
 
 
@@ -74,7 +102,7 @@ class AnswerBook:
         row = _row(tx, ticket.payer, ticket.id)
         return None if row is None else self._find(tx, row, ticket, now)
 
-    def _find(self, tx: Connection, row: Row[Any], ticket: Ticket, now: int) -> Answer | None:
+    def _find(self, tx: Connection, row: _Row, ticket: Ticket, now: int) -> Answer | None:
         if row.expires_at <= now:
             return None
         standing = _standing(tx, row)
@@ -112,14 +140,12 @@ class AnswerBook:
             "size": 0,
         }
         if row is not None:
-            empty = dict.fromkeys(("status", "failure", "body"))
-            seen = _mine(ticket, row.reservation_id)
             # None is changed where another process took it in this moment.
-            if not tx.execute(update(_TABLE).where(*seen).values(values | empty)).rowcount:
+            if not tx.execute(_TAKE, values | _held(ticket, row.reservation_id)).rowcount:
                 raise InProgressError()
             return
         try:
-            tx.execute(insert(_TABLE).values(values | {"payer": ticket.payer, "id": ticket.id}))
+            _ADD.run(tx, values | {"payer": ticket.payer, "id": ticket.id})
         except IntegrityError as error:  # as above
             raise InProgressError() from error
 
@@ -135,33 +161,37 @@ class AnswerBook:
             "body": answer.body,
             "size": len(answer.body) + len(answer.headers["PAYMENT-RESPONSE"]),
         }
-        tx.execute(update(_TABLE).where(*_mine(ticket, reservation_id)).values(values))
+        _KEEP.run(tx, values | _held(ticket, reservation_id))
 
-    def spent(self, tx: Connection, *, now: int, limit: int) -> list[tuple[str, str]]:
-        """Return at most `limit` rows to delete: expired, or beyond what is kept; oldest first."""
+    def spent(self, tx: Connection, *, now: int, limit: int) -> list[dict[str, str]]:
+        """Return at most `limit` rows to delete: expired, or beyond what is kept; oldest first.
+
+        Each is what `delete` takes.
+        """
         newest = (_TABLE.c.created_at.desc(), _TABLE.c.id)
         sums = select(
             _TABLE.c.payer,
             _TABLE.c.id,
+            _TABLE.c.reservation_id,
             _TABLE.c.created_at,
             _TABLE.c.expires_at,
+            _TABLE.c.status,
             func.sum(_TABLE.c.size).over(partition_by=_TABLE.c.payer, order_by=newest).label("own"),
             func.sum(_TABLE.c.size).over(order_by=newest).label("all"),
         ).subquery()
-        beyond = or_(
-            sums.c.expires_at <= now,
-            sums.c.own > self.config.payer_bytes,
-            sums.c.all > self.config.total_bytes,
+        large = or_(sums.c.own > self.config.payer_bytes, sums.c.all > self.config.total_bytes)
+        beyond = or_(sums.c.expires_at <= now, and_(sums.c.status.is_not(None), large))
+        columns = (
+            sums.c.payer.label("of"),
+            sums.c.id.label("name"),
+            sums.c.reservation_id.label("by"),
         )
-        query = select(sums.c.payer, sums.c.id).where(beyond).order_by(sums.c.created_at)
-        return [(row.payer, row.id) for row in tx.execute(query.limit(limit))]
+        query = select(*columns).where(beyond).order_by(sums.c.created_at).limit(limit)
+        return [dict(row._mapping) for row in tx.execute(query)]
 
-    def delete(self, tx: Connection, names: Iterable[tuple[str, str]]) -> None:
-        """Delete rows."""
-        mine = (_TABLE.c.payer == bindparam("of"), _TABLE.c.id == bindparam("name"))
-        rows = [{"of": payer, "name": id} for payer, id in names]
-        if rows:
-            tx.execute(delete(_TABLE).where(*mine), rows)
+    def delete(self, tx: Connection, rows: Sequence[Mapping[str, str]]) -> None:
+        """Delete rows, but those that belong to another call by now."""
+        tx.execute(delete(_TABLE).where(*_HELD), rows)
 
 
 def is_final(failure: NodeError) -> bool:
@@ -169,19 +199,16 @@ def is_final(failure: NodeError) -> bool:
     return failure.status not in (402, 429, 503)
 
 
-def _row(tx: Connection, payer: str, id: str) -> Row[Any] | None:
-    return tx.execute(_FIND, {"of": payer, "name": id}).first()
+def _row(tx: Connection, payer: str, id: str) -> _Row | None:
+    row = _FIND.first(tx, {"of": payer, "name": id})
+    return None if row is None else _Row(*row)
 
 
-def _mine(ticket: Ticket, reservation_id: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        _TABLE.c.payer == ticket.payer,
-        _TABLE.c.id == ticket.id,
-        _TABLE.c.reservation_id == reservation_id,
-    )
+def _held(ticket: Ticket, reservation_id: str) -> dict[str, str]:
+    return {"of": ticket.payer, "name": ticket.id, "by": reservation_id}
 
 
-def _standing(tx: Connection, row: Row[Any]) -> str:
+def _standing(tx: Connection, row: _Row) -> str:
     """Return kept, working, owed (its payment may have moved for nothing) or ended."""
     if row.status is not None:
         return "kept"
@@ -197,12 +224,13 @@ def _told(failure: NodeError) -> str:
     return json.dumps([failure.code, failure.message, param, failure.hint])
 
 
-def _answer(row: Row[Any]) -> Answer:
+def _answer(row: _Row) -> Answer:
+    status = row.status or 500  # never None here
     headers = {
         "PAYMENT-RESPONSE": str(row.payment_response),
         "Cache-Control": "no-store, private",
     }
     failure = None
     if row.failure is not None:
-        failure = RepeatedError(row.status, *json.loads(row.failure))
-    return Answer(row.status, bytes(row.body), headers, failure, row.media_type)
+        failure = RepeatedError(status, *json.loads(row.failure))
+    return Answer(status, bytes(row.body), headers, failure, row.media_type)

@@ -102,10 +102,10 @@ class Retries:
         rows = self._spent()
         while rows:
             count += len(rows)
-            self.database.write_now(partial(self.book.delete, names=rows))
+            self.database.write_now(partial(self.book.delete, rows=rows))
             rows = self._spent()
         return count
 
-    def _spent(self) -> list[tuple[str, str]]:
+    def _spent(self) -> list[dict[str, str]]:
         now = int(time.time())
         return self.database.read(lambda tx: self.book.spent(tx, now=now, limit=_ROWS))

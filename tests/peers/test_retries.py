@@ -127,7 +127,7 @@ def funded(house: House) -> Signer:
 
 
 class Channel:
-    """A channel that pays by hand, opened by a first call."""
+    """A channel that pays by hand; `opening` is the payment that opens it, for `ask()`."""
 
     def __init__(self, house: House, wallet: Signer) -> None:
         self.house = house
@@ -142,9 +142,12 @@ class Channel:
         self.payer = Payer(terms, wallet)
         deposit = self.payer.deposit_json(ONE, valid_before=int(time.time()) + 300)
         payload = self.payer.payload("deposit", int(accepted["amount"]), deposit=deposit)
-        first = house.post(CHAT_PATH, ask(), wrap(accepted, payload))
-        assert first.status_code == 200, first.text
-        self.charged = self.told(first)
+        self.opening = wrap(accepted, payload)
+        self.charged = 0
+
+    def opened(self) -> Channel:
+        self.charged = self.told(self.house.post(CHAT_PATH, ask(), self.opening))
+        return self
 
     def told(self, answer: httpx.Response) -> int:
         state = header(answer, "PAYMENT-RESPONSE")["extra"]["channelState"]
@@ -154,6 +157,12 @@ class Channel:
         accepted = self.house.offer(body, CHAT_PATH, "batch-settlement")
         payload = self.payer.payload("voucher", self.charged + int(accepted["amount"]))
         return wrap(accepted, payload, identifier)
+
+    def refund(self) -> httpx.Response:
+        with self.house.http() as client:
+            demanded = header(client.get(CHAT_PATH), "PAYMENT-REQUIRED")
+            payment = wrap(demanded["accepts"][0], self.payer.payload("refund", self.charged))
+            return client.get(CHAT_PATH, headers=payment)
 
     def state(self) -> dict[str, Any]:
         with self.house.http() as client:
@@ -246,7 +255,7 @@ def test_fifty_copies_of_an_exact_payment_are_served_once_and_shown_the_receipt(
 def test_fifty_copies_of_named_calls_get_one_answer_each_also_after_a_crash(
     house: House, wallet: Signer
 ) -> None:
-    channel = Channel(house, wallet)
+    channel = Channel(house, wallet).opened()
     streamed = ask("stream", stream=True)
     calls = [
         (CLASSIFY_PATH, FINE, exact(house.offer(FINE, CLASSIFY_PATH, "exact"), wallet, name())),
@@ -273,7 +282,7 @@ def test_fifty_copies_of_named_calls_get_one_answer_each_also_after_a_crash(
 def test_fifty_copies_of_a_voucher_are_never_charged_above_its_ceiling(
     house: House, wallet: Signer
 ) -> None:
-    channel = Channel(house, wallet)
+    channel = Channel(house, wallet).opened()
     answers = house.at_once(CHAT_PATH, ask("copied"), channel.pays(ask("copied")))
     served = [answer for answer in answers if answer.status_code == 200]
     assert served
@@ -287,7 +296,7 @@ def test_fifty_copies_of_a_voucher_are_never_charged_above_its_ceiling(
 def test_a_stream_that_broke_off_is_told_as_far_as_it_was_delivered_and_charged(
     house: House, wallet: Signer
 ) -> None:
-    channel = Channel(house, wallet)
+    channel = Channel(house, wallet).opened()
     body = ask("break off", stream=True, max_tokens=1500)
     payment = channel.pays(body, name())
     with (
@@ -355,6 +364,29 @@ def test_a_payment_of_unknown_outcome_is_served_once_it_is_known_and_never_paid_
     for answer, receipt in zip(served[1:], receipts[3:], strict=True):
         told = header(answer, "PAYMENT-RESPONSE")
         assert told["transaction"] == receipt["payment"]["transaction"]
+
+
+def test_a_deposit_and_a_refund_of_unknown_outcome_move_once(house: House) -> None:
+    depositor, leaver = funded(house), funded(house)
+    leaving = Channel(house, leaver).opened()
+    with swallowing(house) as proxy:
+        channel = Channel(house, depositor)
+        for _ in range(2):
+            pending = house.post(CHAT_PATH, ask(), channel.opening)
+            assert pending.status_code == 503
+            assert pending.json()["error"]["code"] == "settlement_pending"
+            refund = leaving.refund()
+            assert refund.status_code == 503
+            assert "payment-required" not in refund.headers
+        proxy.clear()
+        served = house.post(CHAT_PATH, ask(), channel.opening)
+        assert served.status_code == 200
+        [receipt] = house.receipts(depositor)
+        assert house.purse(depositor.address) == 9 * ONE
+        assert channel.told(served) == int(receipt["payment"]["charged"])
+    assert house.purse(leaver.address) == 10 * ONE - leaving.charged
+    again = leaving.refund()
+    assert header(again, "PAYMENT-REQUIRED")["error"].endswith("refund_no_balance")
 
 
 async def _ask_by_sdk(house: House, wallet: Signer) -> None:
