@@ -108,14 +108,14 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
             binding=asked.binding(),
             claim=till.retries.claim(asked.ticket),
         )
-    except InProgressError:
-        # A copy was faster.
+    except (InProgressError, AlreadyAnsweredError, PaymentRefusedError) as refusal:
+        # A copy that was looked for and not found may have come and been answered meanwhile.
         if asked.ticket is not None and (told := await till.retries.answer(asked.ticket)):
             return told
-        raise
-    except AlreadyAnsweredError as error:
-        return _answered_before(payment, error, till)
-    except PaymentRefusedError as refusal:
+        if isinstance(refusal, AlreadyAnsweredError):
+            return _answered_before(payment, refusal, till)
+        if not isinstance(refusal, PaymentRefusedError):
+            raise
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
