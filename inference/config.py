@@ -74,6 +74,20 @@ class ObserverConfig:
 
 
 @dataclass(frozen=True)
+class AnswersConfig:
+    """How long and how large the answers of calls that their payers named are kept for retries.
+
+    In seconds and bytes, of one payer and of all; `keep_s` 0 keeps none. `required` refuses paid
+    calls without a payment identifier.
+    """
+
+    keep_s: int = 24 * 3600
+    payer_bytes: int = 64 * 1024**2
+    total_bytes: int = 1024**3
+    required: bool = False
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
@@ -110,6 +124,7 @@ class NodeConfig:
     unload_when_full: bool
     operator: str
     observer: ObserverConfig
+    answers: AnswersConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
 
@@ -166,6 +181,7 @@ def _node(
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
         observer=_observer(section, registry.path.parent),
+        answers=_answers(section.section("answers")),
         models=models,
     )
     section.finish()
@@ -195,6 +211,24 @@ def _observer(section: Section, folder: Path) -> ObserverConfig:
         trace_endpoint=_endpoint(section.text("trace_endpoint", "")),
         call_log=log if log in ("", "-") else str(folder / log),
     )
+
+
+def _answers(section: Section) -> AnswersConfig:
+    most = 2**50
+    defaults = AnswersConfig()
+    answers = AnswersConfig(
+        keep_s=section.integer("keep_s", defaults.keep_s, high=365 * 24 * 3600),
+        payer_bytes=section.integer("payer_bytes", defaults.payer_bytes, low=1, high=most),
+        total_bytes=section.integer("total_bytes", defaults.total_bytes, low=1, high=most),
+        required=section.flag("required", defaults.required),
+    )
+    section.finish()
+    if answers.required and not answers.keep_s:
+        raise ConfigError(
+            "node.answers.required asks for identifiers, and keep_s 0 keeps nothing by them",
+            hint="set keep_s to the seconds in which a payer may fetch a lost answer",
+        )
+    return answers
 
 
 def _endpoint(text: str) -> str:

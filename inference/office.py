@@ -64,7 +64,16 @@ class Office:
         book = SentBook(database)
         workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer, wallets)
+        mover = Mover(
+            database,
+            authorizations,
+            channels,
+            token,
+            terms,
+            signer,
+            wallets,
+            contracts.from_block,
+        )
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
