@@ -21,6 +21,7 @@ from inference.payments.mover import Mover
 from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.price_offer import Shop
 from inference.settlement import Settlement
 from inference.tariff import Tariff
 from registry.errors import ConfigError
@@ -84,6 +85,12 @@ class Office:
         return Tariff(
             book=PlanBook(self.config.plans),
             coupons=CouponGuard(domain, self.config.operator or self.signer.address),
+            shop=Shop(
+                self.signer,
+                self.config.registry.contracts.chain_id,
+                _asset(self.config),
+                self.config.plans,
+            ),
             database=self.database,
             balance_of=token.balance_of,
         )

@@ -69,9 +69,8 @@ class Sale:
         return till.tariff.bill(
             tx,
             self.work,
-            self.entry.price_for(self.work),
             payer=self.secured.reservation.payer,
-            model=self.entry.name,
+            entry=self.entry,
             scheme=self.secured.scheme,
             claimed=self.claimed,
             seq=seq,

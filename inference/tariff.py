@@ -13,15 +13,16 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from inference.catalog import CatalogEntry
 from inference.coupon import Coupon, CouponGuard, CouponRefusedError
 from inference.database import Database
 from inference.errors import UnavailableError
 from inference.payments.plan_book import Claimed, PlanBook, trial_id
 from inference.payments.plans import Allowance, Due
 from inference.payments.pricing import Price, Usage, charge
+from inference.price_offer import Shop
 from inference.receipt_plan import (
     NO_ALLOWANCE,
-    NO_DISCOUNT,
     PURCHASE,
     AllowanceFacts,
     DiscountFacts,
@@ -49,6 +50,7 @@ class Tariff:
 
     book: PlanBook
     coupons: CouponGuard
+    shop: Shop
     database: Database
     balance_of: Callable[[str], int]
 
@@ -96,10 +98,9 @@ class Tariff:
         self,
         tx: Connection,
         work: Work,
-        price: Price,
         *,
         payer: str,
-        model: str,
+        entry: CatalogEntry,
         scheme: str,
         claimed: Claimed,
         seq: int,
@@ -110,7 +111,7 @@ class Tariff:
         To be called once the call's place `seq` in the log is fixed: what is spent and used adds
         up in the log's order. `at` is the unix second that the receipt states.
         """
-        usage = work.usage
+        usage, price = work.usage, entry.price_for(work)
         if scheme == _EXACT:
             usage = Usage(work.input_tokens, work.max_output_tokens, price.most_ms)
         listed = charge(price, usage)
@@ -121,8 +122,12 @@ class Tariff:
                 sold = self.book.sell(tx, payer, work.offer, id=f"sub_{seq}", at=at)
                 bought = _allowance(sold, PURCHASE, 0)
         else:
-            due = self.book.take(tx, payer, model, listed, claimed, at=at)
-        return Bill(due.charged, _stated(due, price, work.usage, bought))
+            due = self.book.take(tx, payer, entry.name, listed, claimed, at=at)
+        if not price.per_second and due == Due(listed) and bought == NO_ALLOWANCE:
+            return Bill(listed)  # Format 1 of a receipt says all.
+        exact = entry.exact_price or entry.price
+        offer = self.shop.digest(entry.name, entry.verified.model_id, entry.price, exact)
+        return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
 
     async def _may_try(self, payer: str) -> bool:
         trial = self.book.plans.trial
@@ -140,15 +145,15 @@ class Tariff:
             raise UnavailableError("the chain does not answer; nothing was charged") from error
 
 
-def _stated(due: Due, price: Price, usage: Usage, bought: AllowanceFacts) -> PlanFacts | None:
-    """Return what format 2 of a receipt states; None where format 1 says all."""
+def _stated(
+    offer: bytes, due: Due, price: Price, usage: Usage, bought: AllowanceFacts
+) -> PlanFacts:
     off, allowance = due.discount, bought
     if due.allowance is not None:
         allowance = _allowance(due.allowance, due.allowance.kind, due.covered)
     discount = DiscountFacts(off.by, off.permille, off.since, off.until, off.spent, off.step)
-    if not price.per_second and discount == NO_DISCOUNT and allowance == NO_ALLOWANCE:
-        return None
     return PlanFacts(
+        offer=offer,
         listed=due.listed,
         time=TimeFacts(price.per_second, price.most_ms, usage.compute_ms),
         discount=discount,

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from inference.audit.bodies import SettlementBody
 from inference.audit.document import ZERO_DIGEST
+from inference.audit.plan_accounts import PlanAccounts
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, check_charge
 
@@ -25,11 +26,13 @@ class Accounts:
     network: str
     channels: dict[bytes, int] = field(default_factory=dict)
     exact: dict[AuthorizationKey, SignedReceipt] = field(default_factory=dict)
+    _plans: PlanAccounts = field(default_factory=PlanAccounts)
     _last: dict[bytes, SignedReceipt] = field(default_factory=dict)
 
     def add(self, signed: SignedReceipt) -> None:
         """Take the next receipt: its own arithmetic, then its place in its channel's history."""
         check_charge(signed)
+        self._plans.add(signed)
         payment = signed.receipt.payment
         if payment.network != self.network:
             raise _wrong(f"paid on {payment.network}, not on {self.network}", signed)
