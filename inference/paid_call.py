@@ -28,7 +28,6 @@ from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
 from inference.observer import Observation
 from inference.paid_stream import stream
 from inference.payments.mover import SettlementPendingError
-from inference.payments.offers import Offers
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError
 from inference.payments.x402 import decode_payment
@@ -66,7 +65,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
-        return demand(offers)
+        return till.demands.answer(offers, entry.name)
     payment = decode_payment(call.payment)
     try:
         secured = await till.cashier.reserve(  # 4, 5
@@ -79,7 +78,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        return demand(offers, refusal)
+        return till.demands.answer(offers, entry.name, refusal)
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", paid_headers(header), error)
@@ -87,14 +86,6 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         work.payer = secured.reservation.payer
     seen.paid(work)
     return await _finish(Sale(call, seen, lease, work, amount, secured), coupon, till)
-
-
-def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
-    """Return the 402 that says what would be accepted, and why the payment was not."""
-    header = offers.demand(refusal)
-    error = refusal or PaymentRefusedError("payment_required", "this call must be paid")
-    headers = {"PAYMENT-REQUIRED": header, "Cache-Control": "no-store"}
-    return Answer(402, b"", headers, error)
 
 
 async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:

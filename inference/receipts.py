@@ -23,6 +23,7 @@ from inference import schema
 from inference.audit.document import Digest, Document, FormatError, Signature
 from inference.audit.entry import RECEIPT, Entry
 from inference.errors import AuditError
+from inference.prepared import Prepared
 from inference.receipt_format import (
     FAILED,
     MAX_BYTES,
@@ -53,6 +54,7 @@ RECEIPT_STRUCT: Final = Struct(
 )
 SALT_BYTES: Final = 32
 _PER_MILLION: Final = 1_000_000
+_STORE: Final = Prepared(schema.receipts.insert())
 _TOKENS_PREFIX: Final = b"weightproof/tokens@1\0"
 
 
@@ -267,7 +269,7 @@ def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
         "salts": encode(signed.salts.to_json() if signed.salts else {}).decode(),
         "created_at": signed.receipt.served_at,
     }
-    tx.execute(schema.receipts.insert(), values)
+    _STORE.run(tx, values)
 
 
 def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:

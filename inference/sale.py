@@ -18,6 +18,7 @@ from inference.audit.log import AuditLog
 from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
@@ -38,6 +39,7 @@ class Till:
 
     catalog: Catalog
     cashier: Cashier
+    demands: Demands
     database: Database
     log: AuditLog
     statements: Statements

@@ -27,6 +27,7 @@ from inference.api import (
 from inference.api.body import read_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
+from inference.api.cors import open_to_pages
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle, problem
@@ -38,7 +39,6 @@ from inference.catalog import CatalogEntry
 from inference.coupon import coupon_of
 from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
-from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
@@ -50,13 +50,12 @@ _Ask = TypeVar(
     EmbeddingsRequest,
     SubscriptionRequest,
 )
-# Browser clients may read only what is named here (x402 over HTTP, CORS).
-_EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
 
 
 def create_app(node: Node) -> FastAPI:
     """Return the ASGI application of an opened node."""
     app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    open_to_pages(app)
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -111,14 +110,15 @@ def _paid(
 
     async def get(request: Request) -> Response:
         offers = node.cashier.offers(node.config.public_url + path, 0)
+        model = next((entry.name for entry in node.catalog if entry.task == task), "")
         header = request.headers.get("payment-signature")
         if header is None:
-            return _respond(demand(offers))
+            return _respond(node.till.demands.answer(offers, model))
         payment = decode_payment(header)
         try:
             settled = await node.refund(payment, offers)
         except PaymentRefusedError as refusal:
-            return _respond(demand(offers, refusal))
+            return _respond(node.till.demands.answer(offers, model, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
     name = path.rpartition("/")[2]
@@ -128,13 +128,11 @@ def _paid(
 
 def _respond(result: Answer | Stream) -> Response:
     if isinstance(result, Stream):
-        headers = {**result.headers, "Access-Control-Expose-Headers": _EXPOSED}
-        return EventStream(result.events, headers)
+        return EventStream(result.events, result.headers)
     if result.failure is not None:
         response = problem(result.failure)
         response.status_code = result.status
     else:
         response = Response(result.body, result.status, media_type=result.media_type)
     response.headers.update(result.headers)
-    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     return response
