@@ -1,4 +1,4 @@
-"""Settings of the node: the sections `node`, `models` and `prices` of `weightproof.toml`.
+"""Settings of the node: the sections `node`, `models`, `prices` and `limits` of `weightproof.toml`.
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
+from inference.limit_config import LimitConfig, read_limits
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.price_config import read_plans, read_prices
@@ -103,6 +104,7 @@ class NodeConfig:
     observer: ObserverConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
+    limits: LimitConfig = field(default_factory=LimitConfig)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -112,7 +114,8 @@ def load(explicit: Path | None = None) -> NodeConfig:
     registry = registry_config(path, root)
     prices = root.section("prices")
     config = _node(root.section("node"), registry, _models(root, path.parent, prices))
-    config = replace(config, plans=read_plans(prices))
+    limits = read_limits(root.section("limits"))
+    config = replace(config, plans=read_plans(prices), limits=limits)
     root.finish()
     return config
 

@@ -80,7 +80,7 @@ class Node:
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
-            tariff=office.tariff(),
+            tariff=office.tariff,
             observer=observer,
             ready=self.watcher.ready,
         )

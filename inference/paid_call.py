@@ -60,32 +60,33 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     till.ready()
     work = await call.prepare(entry)
     till.statements.check(entry, work)
-    price = entry.price_for(work)
-    amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
+    payment = None if call.payment is None else decode_payment(call.payment)
+    rate = till.tariff.rate(entry, work, payment)
+    amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
-    if call.payment is None:  # 3
-        return till.demands.answer(offers, entry.name)
-    payment = decode_payment(call.payment)
+    shown = till.tariff.shown(entry)
+    if payment is None:  # 3
+        return till.demands.answer(offers, entry.name, extensions=shown)
     try:
         secured = await till.cashier.reserve(  # 4, 5
             payment,
             offers,
-            least=least(price, work.input_tokens),
+            least=least(rate.price, work.input_tokens),
             stream=work.streams,
         )
     except PaymentRefusedError as refusal:
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        return till.demands.answer(offers, entry.name, refusal)
+        return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", paid_headers(header), error)
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    return await _finish(Sale(call, seen, lease, work, amount, secured), coupon, till)
+    return await _finish(Sale(call, seen, lease, work, rate, secured), coupon, till)
 
 
 async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:

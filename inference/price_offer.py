@@ -1,103 +1,47 @@
-"""A price offer: what calls of one model cost, and what everybody may get off. Pure, and signed.
+"""The node's price offers: made of its settings, signed, and kept as long as receipts name them.
 
-What a node asks for one call follows from its request and this; what it charges, from this, the
-measured usage and the payer's own standing. A receipt of format 2 names the offer by its digest.
+An offer holds until a stated second. Whoever pays with one that still holds is charged by it, also
+when the price has changed meanwhile; the offer need not be kept by the payer, only named.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, ClassVar, Final
+from typing import Final
 
-from inference.audit.document import (
-    Address,
-    Amount,
-    Count,
-    Digest,
-    Document,
-    ListKind,
-    Text,
-    TextKind,
-)
+from sqlalchemy import Connection, select
+
+from inference import schema
+from inference.audit.document import FormatError
+from inference.database import Database
 from inference.payments.plans import Plans, Subscription
 from inference.payments.pricing import Price
-from inference.receipt_format import Network
+from inference.price_facts import PriceOffer, RateFacts, SubscriptionFacts, TierFacts, TrialFacts
+from registry.errors import SignatureError
 from registry.signing.canonical import JsonObject
-from registry.signing.signer import Signer
+from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
 # How long an offer holds at the least, in seconds; all made within one such time end together.
 VALID_S: Final = 600
-Unit = Annotated[str, TextKind(r"calls|amount|none")]
 OFFER_STRUCT: Final = Struct("PriceOffer", {"offerDigest": "bytes32", "validUntil": "uint64"})
-
-
-@dataclass(frozen=True)
-class RateFacts(Document):
-    """A price in atomic units; of the seconds a call computes, at most `most_seconds` count."""
-
-    per_call: Amount
-    input_per_million: Amount
-    output_per_million: Amount
-    per_second: Amount
-    most_seconds: Count
-
-
-@dataclass(frozen=True)
-class TierFacts(Document):
-    """From `spent` atomic units in the period on, `permille` thousandths off."""
-
-    spent: Amount
-    permille: Count
-
-
-@dataclass(frozen=True)
-class TrialFacts(Document):
-    """What a wallet may try, that is on the operator's list or holds `min_balance` of the token."""
-
-    name: Text
-    unit: Unit
-    limit: Amount
-    min_balance: Amount
-
-
-@dataclass(frozen=True)
-class SubscriptionFacts(Document):
-    """What is sold for `price`: `days` in which calls cost nothing until `limit` is used."""
-
-    name: Text
-    price: Amount
-    days: Count
-    unit: Unit
-    limit: Amount
-
-
-@dataclass(frozen=True)
-class PriceOffer(Document):
-    """What a model's calls cost; `exact` is the price of answers that depend on the call alone.
-
-    The periods of the tiers are of `tier_days`, one after another since 1970, in UTC.
-    """
-
-    FORMAT: ClassVar[str] = "weightproof/prices@1"
-
-    node: Address
-    network: Network
-    asset: Address
-    model: Text
-    model_id: Digest
-    price: RateFacts
-    exact: RateFacts
-    tier_days: Count
-    tiers: Annotated[tuple[TierFacts, ...], ListKind(TierFacts, 16)]
-    trial: TrialFacts
-    subscriptions: Annotated[tuple[SubscriptionFacts, ...], ListKind(SubscriptionFacts, 100)]
-
-    def digest(self) -> bytes:
-        """Return sha256 of the canonical bytes, by which receipts name it."""
-        return hashlib.sha256(self.encode()).digest()
+# The name of the extension in 402 answers, and of what payments send back.
+EXTENSION: Final = "weightproof"
+_SCHEMA: Final = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "prices": {"type": "string"},
+        "offerDigest": {"type": "string"},
+        "validUntil": {"type": "integer"},
+        "signature": {"type": "string"},
+    },
+    "required": ["prices", "offerDigest", "validUntil", "signature"],
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +52,97 @@ class Shop:
     chain_id: int
     asset: str
     plans: Plans
+    database: Database
+    _kept: dict[bytes, PriceOffer] = field(default_factory=dict, repr=False)
+
+    @property
+    def domain(self) -> Domain:
+        """The EIP-712 domain of its signatures."""
+        return offer_domain(self.chain_id, self.signer.address)
 
     def offer(self, model: str, model_id: bytes, price: Price, exact: Price) -> PriceOffer:
         """Return the offer of a model."""
         return _offer(self, model, model_id, price, exact)
 
-    def digest(self, model: str, model_id: bytes, price: Price, exact: Price) -> bytes:
-        """Return the digest of a model's offer."""
-        return _digest(self.offer(model, model_id, price, exact))
+    def keep(self, offer: PriceOffer) -> None:
+        """Write an offer down before anything is sold by it; waits for the disk."""
+        digest = digest_of(offer)
+        row = {
+            "digest": _text(digest),
+            "body": offer.encode().decode(),
+            "kept_at": int(time.time()),
+        }
+
+        def write(tx: Connection) -> None:
+            if _find(tx, digest) is None:
+                tx.execute(schema.price_offers.insert(), row)
+
+        self.database.write_now(write)
+        self._kept[digest] = offer
+
+    def find(self, digest: bytes) -> PriceOffer | None:
+        """Return an offer that was kept."""
+        return self._kept.get(digest) or self.database.read(lambda tx: _find(tx, digest))
 
     def signed(self, offer: PriceOffer, *, now: int) -> JsonObject:
-        """Return the offer with the node's word that it holds until a unix second."""
-        return _signed(self, offer, now - now % VALID_S + 2 * VALID_S)
+        """Return the node's word that the offer holds until a unix second."""
+        return _signed(self, digest_of(offer), now - now % VALID_S + 2 * VALID_S)
+
+    def extension(self, offer: PriceOffer, url: str, *, now: int) -> dict[str, object]:
+        """Return what a 402 shows of the offer, in few bytes: clients send it back."""
+        return {"info": {"prices": url, **self.signed(offer, now=now)}, "schema": _SCHEMA}
+
+    def named(self, extensions: Mapping[str, object], *, now: int) -> PriceOffer | None:
+        """Return the offer that a payment names, if it is ours and still holds."""
+        match extensions.get(EXTENSION):
+            case {
+                "info": {
+                    "offerDigest": str(digest),
+                    "validUntil": int(valid_until),
+                    "signature": str(signature),
+                }
+            } if now < valid_until < 2**53:
+                pass
+            case _:
+                return None
+        try:
+            raw, word = bytes.fromhex(digest[2:]), bytes.fromhex(signature[2:])
+            values = {"offerDigest": raw, "validUntil": valid_until}
+            signer = recover(OFFER_STRUCT.digest(self.domain.separator(), values), word)
+        except (ValueError, SignatureError):
+            return None
+        return self.find(raw) if signer == self.signer.address else None
 
 
 def offer_domain(chain_id: int, node: str) -> Domain:
     """Return the EIP-712 domain of price offers of the node with that address."""
     return Domain("Weightproof prices", "1", chain_id, node)
+
+
+def price_of_rate(rate: RateFacts) -> Price:
+    """Return the price that an offer states."""
+    return Price(**vars(rate))
+
+
+@lru_cache(maxsize=256)
+def digest_of(offer: PriceOffer) -> bytes:
+    """Return the digest of an offer, computed once."""
+    return offer.digest()
+
+
+def _find(tx: Connection, digest: bytes) -> PriceOffer | None:
+    table = schema.price_offers
+    body = tx.execute(select(table.c.body).where(table.c.digest == _text(digest))).scalar()
+    if body is None:
+        return None
+    try:
+        return PriceOffer.from_json(json.loads(body))
+    except FormatError:  # of a format that a newer program wrote
+        return None
+
+
+def _text(digest: bytes) -> str:
+    return "0x" + digest.hex()
 
 
 @lru_cache(maxsize=256)
@@ -150,18 +168,11 @@ def _offer(shop: Shop, model: str, model_id: bytes, price: Price, exact: Price) 
 
 
 @lru_cache(maxsize=256)
-def _digest(offer: PriceOffer) -> bytes:
-    return offer.digest()
-
-
-@lru_cache(maxsize=256)
-def _signed(shop: Shop, offer: PriceOffer, valid_until: int) -> JsonObject:
-    domain = offer_domain(shop.chain_id, shop.signer.address)
-    values = {"offerDigest": _digest(offer), "validUntil": valid_until}
-    signature = shop.signer.sign_digest(OFFER_STRUCT.digest(domain.separator(), values))
+def _signed(shop: Shop, digest: bytes, valid_until: int) -> JsonObject:
+    values = {"offerDigest": digest, "validUntil": valid_until}
+    signature = shop.signer.sign_digest(OFFER_STRUCT.digest(shop.domain.separator(), values))
     return {
-        "offer": offer.to_json(),
-        "offerDigest": "0x" + _digest(offer).hex(),
+        "offerDigest": _text(digest),
         "validUntil": valid_until,
         "signature": "0x" + signature.hex(),
     }

@@ -13,6 +13,8 @@ from inference.audit.document import Amount, Count, Digest, Document, TextKind
 
 NONE: Final = "none"
 PURCHASE: Final = "purchase"
+TRIAL: Final = "trial"
+CONTRACT: Final = "contract"
 CALLS: Final = "calls"
 _PERMILLE: Final = 1000
 _PER_SECOND_TO_MILLIONTHS: Final = 1000

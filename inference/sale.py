@@ -26,7 +26,7 @@ from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.statements import SERVED, Outcome, Statement, Statements
-from inference.tariff import Bill, Tariff
+from inference.tariff import Bill, Rate, Tariff
 from inference.work import Work
 
 # Seconds between tries to write down a call that was served while the database was busy.
@@ -56,7 +56,7 @@ class Sale:
     seen: Observation
     lease: Lease
     work: Work
-    quote: int
+    rate: Rate
     secured: Secured
     claimed: Claimed = field(default_factory=Claimed)
     salts: Salts = field(default_factory=Salts.random)
@@ -73,6 +73,7 @@ class Sale:
             self.work,
             payer=self.secured.reservation.payer,
             entry=self.entry,
+            rate=self.rate,
             scheme=self.secured.scheme,
             claimed=self.claimed,
             seq=seq,
@@ -136,7 +137,7 @@ async def record(
             bill = sale.bill(tx, till, seq=position.seq, at=outcome.served_at)
         booked = till.cashier.book(tx, sale.secured, bill.charged, told=told)
         statement = till.statements.about(
-            sale.entry, sale.work, outcome, booked, position, bill.plan
+            sale.entry, sale.work, sale.rate.price, outcome, booked, position, bill.plan
         )
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)

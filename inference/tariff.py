@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,9 @@ from inference.errors import UnavailableError
 from inference.payments.plan_book import Claimed, PlanBook, trial_id
 from inference.payments.plans import Allowance, Due
 from inference.payments.pricing import Price, Usage, charge
-from inference.price_offer import Shop
+from inference.payments.x402 import PaymentPayload
+from inference.price_facts import PriceOffer
+from inference.price_offer import EXTENSION, Shop, digest_of, price_of_rate
 from inference.receipt_plan import (
     NO_ALLOWANCE,
     PURCHASE,
@@ -29,11 +31,19 @@ from inference.receipt_plan import (
     PlanFacts,
     TimeFacts,
 )
-from inference.work import Sells, Work
+from inference.work import Sells, Work, is_exact
 from registry.errors import ChainError
 
 _EXACT: Final = "exact"
 _NOTHING: Final = Claimed()
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The price of one call, and the offer that states it."""
+
+    price: Price
+    offer: PriceOffer
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Tariff:
     shop: Shop
     database: Database
     balance_of: Callable[[str], int]
+    public_url: str
 
     def coupon(self, header: str, *, model: str, work: Work) -> Coupon | None:
         """Return the coupon that came with a call. Raises `CouponRefusedError`."""
@@ -61,6 +72,29 @@ class Tariff:
         if isinstance(work, Sells):
             raise CouponRefusedError("a coupon does not buy a subscription; nothing was charged")
         return self.coupons.read(header, model=model, now=int(time.time()))
+
+    def offer(self, entry: CatalogEntry) -> PriceOffer:
+        """Return what is offered for a model now."""
+        exact = entry.exact_price or entry.price
+        return self.shop.offer(entry.name, entry.verified.model_id, entry.price, exact)
+
+    def shown(self, entry: CatalogEntry) -> Mapping[str, object]:
+        """Return the extension of a 402 that names what is offered; from memory."""
+        url, now = f"{self.public_url}/v1/prices", int(time.time())
+        return {EXTENSION: self.shop.extension(self.offer(entry), url, now=now)}
+
+    def rate(self, entry: CatalogEntry, work: Work, payment: PaymentPayload | None) -> Rate:
+        """Return the price of a piece of work, pure of who asks, and the offer it comes from.
+
+        A payment may name an offer that still holds and was replaced meanwhile.
+        """
+        present = self.offer(entry)
+        if payment is not None and EXTENSION in payment.extensions:
+            named = self.shop.named(payment.extensions, now=int(time.time()))
+            if named is not None and _is_of(named, entry) and not isinstance(work, Sells):
+                rate = named.exact if is_exact(work) else named.price
+                return Rate(price_of_rate(rate), named)
+        return Rate(entry.price_for(work), present)
 
     async def claim(self, coupon: Coupon | None, payer: str, *, scheme: str) -> Claimed:
         """Return what a paid call may draw on, before any work is done for it.
@@ -101,6 +135,7 @@ class Tariff:
         *,
         payer: str,
         entry: CatalogEntry,
+        rate: Rate,
         scheme: str,
         claimed: Claimed,
         seq: int,
@@ -111,7 +146,7 @@ class Tariff:
         To be called once the call's place `seq` in the log is fixed: what is spent and used adds
         up in the log's order. `at` is the unix second that the receipt states.
         """
-        usage, price = work.usage, entry.price_for(work)
+        usage, price = work.usage, rate.price
         if scheme == _EXACT:
             usage = Usage(work.input_tokens, work.max_output_tokens, price.most_ms)
         listed = charge(price, usage)
@@ -125,8 +160,7 @@ class Tariff:
             due = self.book.take(tx, payer, entry.name, listed, claimed, at=at)
         if not price.per_second and due == Due(listed) and bought == NO_ALLOWANCE:
             return Bill(listed)  # Format 1 of a receipt says all.
-        exact = entry.exact_price or entry.price
-        offer = self.shop.digest(entry.name, entry.verified.model_id, entry.price, exact)
+        offer = digest_of(rate.offer)
         return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
 
     async def _may_try(self, payer: str) -> bool:
@@ -143,6 +177,10 @@ class Tariff:
             return await asyncio.to_thread(self.balance_of, payer) >= trial.min_balance
         except ChainError as error:
             raise UnavailableError("the chain does not answer; nothing was charged") from error
+
+
+def _is_of(offer: PriceOffer, entry: CatalogEntry) -> bool:
+    return (offer.model, offer.model_id) == (entry.name, entry.verified.model_id)
 
 
 def _stated(

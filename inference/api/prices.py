@@ -7,31 +7,35 @@ import time
 
 from fastapi import APIRouter, Response
 
+from inference.api.proofs import NotFoundError
 from inference.node import Node
 
 
 def router(node: Node) -> APIRouter:
-    """Return the route over a node's prices."""
+    """Return the routes over a node's prices."""
     routes = APIRouter()
-    shop = node.till.tariff.shop
+    tariff = node.till.tariff
 
     @routes.get("/v1/prices", response_model=None)
     async def prices() -> Response:
         now = int(time.time())
         offers = [
-            shop.signed(
-                shop.offer(
-                    entry.name,
-                    entry.verified.model_id,
-                    entry.price,
-                    entry.exact_price or entry.price,
-                ),
-                now=now,
-            )
-            for entry in node.catalog
+            {"offer": offer.to_json(), **tariff.shop.signed(offer, now=now)}
+            for offer in map(tariff.offer, node.catalog)
         ]
         return Response(
             json.dumps({"object": "list", "data": offers}), media_type="application/json"
         )
+
+    @routes.get("/v1/prices/{digest}", response_model=None)
+    async def offer(digest: str) -> Response:
+        """Show an offer that receipts name, also one that was replaced since."""
+        try:
+            found = tariff.shop.find(bytes.fromhex(digest.removeprefix("0x")))
+        except ValueError:
+            found = None
+        if found is None:
+            raise NotFoundError(f"no offer {digest!r:.80} here")
+        return Response(found.encode(), media_type="application/json")
 
     return routes

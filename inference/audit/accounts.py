@@ -24,15 +24,15 @@ class Accounts:
     """Sums in atomic units. Every method raises `AuditError` (5) with the receipts at fault."""
 
     network: str
+    plans: PlanAccounts
     channels: dict[bytes, int] = field(default_factory=dict)
     exact: dict[AuthorizationKey, SignedReceipt] = field(default_factory=dict)
-    _plans: PlanAccounts = field(default_factory=PlanAccounts)
     _last: dict[bytes, SignedReceipt] = field(default_factory=dict)
 
     def add(self, signed: SignedReceipt) -> None:
         """Take the next receipt: its own arithmetic, then its place in its channel's history."""
         check_charge(signed)
-        self._plans.add(signed)
+        self.plans.add(signed)
         payment = signed.receipt.payment
         if payment.network != self.network:
             raise _wrong(f"paid on {payment.network}, not on {self.network}", signed)

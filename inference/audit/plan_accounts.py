@@ -5,10 +5,13 @@ Each receipt states what it was built upon; here the same is added up from the r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from inference.audit.offer_terms import offer_fault
 from inference.errors import AuditError
+from inference.price_facts import PriceOffer
 from inference.receipt_plan import NONE, PURCHASE, AllowanceFacts, DiscountFacts
 from inference.receipts import SignedReceipt
 
@@ -30,8 +33,13 @@ class _Pot:
 
 @dataclass
 class PlanAccounts:
-    """Sums of what plans gave. `add` raises `AuditError` (5) with the receipts at fault."""
+    """Sums of what plans gave. `add` raises `AuditError` (5) with the receipts at fault.
 
+    `offer` returns the price offer with a digest, as the node shows it.
+    """
+
+    offer: Callable[[bytes], PriceOffer]
+    _offers: dict[bytes, PriceOffer] = field(default_factory=dict)
     _spent: dict[Period, int] = field(default_factory=dict)
     _pots: dict[str, _Pot] = field(default_factory=dict)
 
@@ -40,6 +48,10 @@ class PlanAccounts:
         plan = signed.receipt.plan
         if plan is None:
             return
+        if plan.offer not in self._offers:
+            self._offers[plan.offer] = self.offer(plan.offer)
+        if fault := offer_fault(self._offers[plan.offer], signed.receipt, plan):
+            raise _wrong(fault, signed)
         self._add_spending(signed, plan.discount)
         if plan.allowance.kind == PURCHASE:
             self._begin(signed, plan.allowance)

@@ -8,8 +8,8 @@ it leaves the node.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection
@@ -20,6 +20,7 @@ from inference.payments import books, channel, exact
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
+from inference.payments.channel_limits import ChannelLimits
 from inference.payments.exact import parse_authorization, verify_authorization
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
@@ -49,6 +50,9 @@ class Cashier:
     authorizations: AuthorizationBook
     mover: Mover
     terms: Terms
+    limits: ChannelLimits = field(default_factory=ChannelLimits)
+    # Hears who pays once that is proven, before the chain or the database is asked; may refuse.
+    admit: Callable[[str], None] = lambda _: None
 
     @property
     def network(self) -> str:
@@ -85,6 +89,7 @@ class Cashier:
         if offer.scheme == exact.SCHEME:
             return await self._reserve_exact(payment, offer, now)
         verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
+        self.admit(verified.payment.config.payer)
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, offer.amount, least, stream, now)
         state = None
@@ -174,6 +179,7 @@ class Cashier:
         def reserve(tx: Connection) -> Reservation:
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
+            self._check_new(tx, verified)
             reservation = self.ledger.reserve(
                 tx, verified, quote=quote, least=quote if stream else least, state=state, now=now
             )
@@ -181,17 +187,23 @@ class Cashier:
 
         return await self.database.write(reserve)
 
+    def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
+        """Refuse one channel too many; those that are known go on."""
+        if self.limits and self.ledger.account(tx, verified.channel_id) is None:
+            self.limits.check(tx, verified.payment.config.payer)
+
     async def _reserve_deposit(
         self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
     ) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
         least = quote if stream else least
         before = await self.mover.channel_state(verified.channel_id, now=now)
-        await self.database.write(
-            lambda tx: self.ledger.check_deposit(
-                tx, verified, quote=quote, least=least, state=before, now=now
-            )
-        )
+
+        def check(tx: Connection) -> None:
+            self._check_new(tx, verified)
+            self.ledger.check_deposit(tx, verified, quote=quote, least=least, state=before, now=now)
+
+        await self.database.write(check)
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
@@ -212,6 +224,7 @@ class Cashier:
             amount=offer.amount,
             now=now,
         )
+        self.admit(verified.authorization.payer)
         reservation = await self.database.write(
             lambda tx: self.authorizations.reserve(tx, verified, now=now)
         )

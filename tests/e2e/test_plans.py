@@ -10,23 +10,24 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from inference.audit.document import ZERO_ADDRESS
 from inference.audit_command import run_audit
-from inference.client import CHAT, CLASSIFY, NodeIdentity, PaidAnswer, Payer
+from inference.cli import app
+from inference.client import CHAT, CLASSIFY, PaidAnswer
 from inference.config import load
 from inference.coupon import Coupon, coupon_domain
 from inference.errors import RequestError
 from inference.receipt_plan import PlanFacts
-from inference.receipts import receipt_domain
 from registry.chain.dev_usd import ONE, mint
 from registry.signing.signer import Signer
 from registry.terminal import Terminal
 from tests.e2e.shop import Shop, opened
+from tests.e2e.wallet import Wallet
 from tests.inference import tiny_models
 
 READER = "reader"
@@ -35,8 +36,8 @@ TIMED = "timed"
 SUBSCRIBE = "/v1/subscriptions"
 PRICE = {"per_call": 100, "input_per_million": 1_000_000, "output_per_million": 2_000_000}
 # Who pays in these tests: each wallet has a standing of its own.
-AGREED, RICH, LISTED, PLAIN, HELD, BUYER, THIRD = (
-    Signer.anvil(index, chain_id=31337) for index in (4, 5, 6, 7, 8, 9, 2)
+AGREED, RICH, LISTED, PLAIN, HELD, BUYER, THIRD, RISING = (
+    Signer.anvil(index, chain_id=31337) for index in (4, 5, 6, 7, 8, 9, 2, 1)
 )
 PRICES = f"""
 [prices.tiers]
@@ -70,37 +71,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         shop.place(TALKER, talker, price=PRICE)
         chain, deployer = shop.workspace.chain, shop.workspace.signer("deployer")
         token = shop.workspace.config.contracts.dev_usd or ""
-        for signer in (RICH, LISTED, PLAIN, HELD, BUYER, THIRD):
+        for signer in (RICH, LISTED, PLAIN, HELD, BUYER, THIRD, RISING):
             mint(chain, deployer, token, signer.address, ONE * (3000 if signer is HELD else 100))
         yield shop
-
-
-@dataclass
-class Wallet:
-    """One payer, who keeps its channel from call to call."""
-
-    shop: Shop
-    signer: Signer
-
-    def payer(self, **options: Any) -> Payer:
-        registry = self.shop.node.config.registry
-        contracts = registry.contracts
-        domain = receipt_domain(contracts.chain_id, contracts.audit_anchor)
-        return Payer(
-            self.shop.url,
-            signer=self.signer,
-            rpc_url=registry.chain.rpc_url,
-            network=f"eip155:{contracts.chain_id}",
-            node=NodeIdentity(self.shop.address, domain),
-            **options,
-        )
-
-    def calls(self, *asked: tuple[str, dict[str, Any]], **options: Any) -> list[PaidAnswer]:
-        async def go() -> list[PaidAnswer]:
-            async with self.payer(**options) as payer:
-                return [await payer.call(route, body) for route, body in asked]
-
-        return asyncio.run(go())
 
 
 def read(model: str = READER, text: str = "a fine film") -> tuple[str, dict[str, Any]]:
@@ -289,6 +262,52 @@ def test_prices_are_shown_signed_and_receipts_name_them(shop: Shop) -> None:
     }
     assert named[READER] == shown[READER]["offerDigest"]
     assert named[TIMED] == shown[TIMED]["offerDigest"] != named[READER]
+
+
+def test_an_offer_holds_although_the_price_rises_before_it_is_paid(shop: Shop) -> None:
+    folder = shop.config.parent
+    model = shop.publish(
+        tiny_models.bert_classifier(folder / "rising", ("a", "b", "c")), "classify"
+    )
+    shop.place("rising", model, price=PRICE)
+
+    def raised(_: int) -> bool:
+        # The client has the offer, and is about to pay.
+        shop.place("rising", model, price=PRICE | {"per_call": 5_000})
+        return True
+
+    held, after = Wallet(shop, RISING).calls(read("rising"), read("rising"), confirm=raised)
+    assert held.signed.receipt.payment.price.per_call == 100
+    assert after.signed.receipt.payment.price.per_call == 5_000
+    with shop.http() as client:
+        digest = "0x" + plan_of(held).offer.hex()
+        assert client.get(f"/v1/prices/{digest}").json()["price"]["perCall"] == "100"
+        assert client.get("/v1/prices/0x12").status_code == 404
+        assert client.get("/v1/prices/me").status_code == 404
+
+
+def test_the_commands_show_prices_and_make_coupons_that_hold(shop: Shop) -> None:
+    run = CliRunner()
+    where = ["--config", str(shop.config), "--json"]
+    shown = run.invoke(app, ["prices", "--node", shop.url, *where])
+    found = {offer["model"]: offer for offer in json.loads(shown.stdout)["prices"]}
+    assert found[READER]["price"]["perCall"] == "100"
+    plain = run.invoke(app, ["prices", "--node", shop.url, "--config", str(shop.config)])
+    assert "from 250 on 100 ‰ off" in " ".join(plain.stdout.split())
+    made = run.invoke(app, ["coupon", "--calls", "1", "--wallet", PLAIN.address, *where])
+    text = json.loads(made.stdout)["coupon"]
+    answer = Wallet(shop, PLAIN).calls(read(), coupon=text)[0]
+    assert (answer.charged, plan_of(answer).allowance.id) == (0, json.loads(made.stdout)["id"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--calls", "1", "--amount", "1"], ["--calls", "1", "--wallet", "me"]],
+    ids=["of nothing", "of both", "for nobody"],
+)
+def test_a_coupon_that_cannot_be_is_not_made(shop: Shop, words: list[str]) -> None:
+    made = CliRunner().invoke(app, ["coupon", *words, "--config", str(shop.config)])
+    assert made.exit_code == 2
 
 
 def test_an_audit_of_all_of_it_holds(shop: Shop) -> None:
