@@ -26,6 +26,7 @@ from inference.payments.verification import Terms
 from inference.price_offer import Shop
 from inference.settlement import Settlement
 from inference.tariff import Tariff
+from inference.trial_door import TrialDoor
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
 from registry.workspace import Workspace
@@ -94,8 +95,9 @@ class Office:
         """What applies the settings' prices and plans to calls."""
         domain = coupon_domain(self.config.registry.contracts.chain_id, self.signer.address)
         token = TokenContract(self.workspace.chain, _asset(self.config))
+        book = PlanBook(self.config.plans)
         return Tariff(
-            book=PlanBook(self.config.plans),
+            book=book,
             coupons=CouponGuard(domain, self.config.operator or self.signer.address),
             shop=Shop(
                 self.signer,
@@ -105,7 +107,7 @@ class Office:
                 self.database,
             ),
             database=self.database,
-            balance_of=token.balance_of,
+            trials=TrialDoor(book, self.database, token.balance_of),
             public_url=self.config.public_url,
         )
 

@@ -65,7 +65,7 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
-    shown = till.tariff.shown(entry)
+    shown = till.tariff.shown(rate, payment)
     if payment is None:  # 3
         return till.demands.answer(offers, entry.name, extensions=shown)
     try:

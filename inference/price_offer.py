@@ -92,8 +92,10 @@ class Shop:
         """Return what a 402 shows of the offer, in few bytes: clients send it back."""
         return {"info": {"prices": url, **self.signed(offer, now=now)}, "schema": _SCHEMA}
 
-    def named(self, extensions: Mapping[str, object], *, now: int) -> PriceOffer | None:
-        """Return the offer that a payment names, if it is ours and still holds."""
+    def replaced(
+        self, extensions: Mapping[str, object], *, by: PriceOffer, now: int
+    ) -> PriceOffer | None:
+        """Return the offer that a payment names, if it is another of ours and still holds."""
         match extensions.get(EXTENSION):
             case {
                 "info": {
@@ -101,7 +103,7 @@ class Shop:
                     "validUntil": int(valid_until),
                     "signature": str(signature),
                 }
-            } if now < valid_until < 2**53:
+            } if digest != _text(digest_of(by)) and now < valid_until < 2**53:
                 pass
             case _:
                 return None

@@ -5,9 +5,8 @@ Where the node has no plans, this costs a call nothing: no row is read, no chain
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,8 +15,7 @@ from sqlalchemy import Connection
 from inference.catalog import CatalogEntry
 from inference.coupon import Coupon, CouponGuard, CouponRefusedError
 from inference.database import Database
-from inference.errors import UnavailableError
-from inference.payments.plan_book import Claimed, PlanBook, trial_id
+from inference.payments.plan_book import Claimed, PlanBook
 from inference.payments.plans import Allowance, Due
 from inference.payments.pricing import Price, Usage, charge
 from inference.payments.x402 import PaymentPayload
@@ -31,8 +29,8 @@ from inference.receipt_plan import (
     PlanFacts,
     TimeFacts,
 )
+from inference.trial_door import TrialDoor
 from inference.work import Sells, Work, is_exact
-from registry.errors import ChainError
 
 _EXACT: Final = "exact"
 _NOTHING: Final = Claimed()
@@ -40,10 +38,11 @@ _NOTHING: Final = Claimed()
 
 @dataclass(frozen=True)
 class Rate:
-    """The price of one call, and the offer that states it."""
+    """The price of one call, and the offer that states it; `is_replaced` by another since."""
 
     price: Price
     offer: PriceOffer
+    is_replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,13 @@ class Bill:
 
 @dataclass(frozen=True)
 class Tariff:
-    """Applies a node's plans. `balance_of` asks the chain how much of the token a wallet has."""
+    """Applies a node's prices and plans. `public_url` is where its offers are shown."""
 
     book: PlanBook
     coupons: CouponGuard
     shop: Shop
     database: Database
-    balance_of: Callable[[str], int]
+    trials: TrialDoor
     public_url: str
 
     def coupon(self, header: str, *, model: str, work: Work) -> Coupon | None:
@@ -78,10 +77,15 @@ class Tariff:
         exact = entry.exact_price or entry.price
         return self.shop.offer(entry.name, entry.verified.model_id, entry.price, exact)
 
-    def shown(self, entry: CatalogEntry) -> Mapping[str, object]:
-        """Return the extension of a 402 that names what is offered; from memory."""
+    def shown(self, rate: Rate, payment: PaymentPayload | None) -> Mapping[str, object]:
+        """Return the extension of a 402 that names what is offered; from memory.
+
+        A payment under an offer that was replaced is shown its own again: it ends when it said.
+        """
+        if payment is not None and rate.is_replaced:
+            return {EXTENSION: payment.extensions[EXTENSION]}
         url, now = f"{self.public_url}/v1/prices", int(time.time())
-        return {EXTENSION: self.shop.extension(self.offer(entry), url, now=now)}
+        return {EXTENSION: self.shop.extension(rate.offer, url, now=now)}
 
     def rate(self, entry: CatalogEntry, work: Work, payment: PaymentPayload | None) -> Rate:
         """Return the price of a piece of work, pure of who asks, and the offer it comes from.
@@ -89,11 +93,12 @@ class Tariff:
         A payment may name an offer that still holds and was replaced meanwhile.
         """
         present = self.offer(entry)
-        if payment is not None and EXTENSION in payment.extensions:
-            named = self.shop.named(payment.extensions, now=int(time.time()))
-            if named is not None and _is_of(named, entry) and not isinstance(work, Sells):
+        if payment is not None and EXTENSION in payment.extensions and not isinstance(work, Sells):
+            now = int(time.time())
+            named = self.shop.replaced(payment.extensions, by=present, now=now)
+            if named is not None and _is_of(named, entry):
                 rate = named.exact if is_exact(work) else named.price
-                return Rate(price_of_rate(rate), named)
+                return Rate(price_of_rate(rate), named, is_replaced=True)
         return Rate(entry.price_for(work), present)
 
     async def claim(self, coupon: Coupon | None, payer: str, *, scheme: str) -> Claimed:
@@ -110,7 +115,7 @@ class Tariff:
                     "a coupon lowers what a channel is charged; exact pays the quote on chain"
                 )
             return _NOTHING
-        may_try = await self._may_try(payer)
+        may_try = await self.trials.may_try(payer)
         if coupon is None:
             return Claimed(may_try=may_try)
         if not coupon.is_bearers and coupon.wallet != payer:
@@ -162,21 +167,6 @@ class Tariff:
             return Bill(listed)  # Format 1 of a receipt says all.
         offer = digest_of(rate.offer)
         return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
-
-    async def _may_try(self, payer: str) -> bool:
-        trial = self.book.plans.trial
-        if trial is None:
-            return False
-        if payer in trial.allow:
-            return True
-        if not trial.min_balance:
-            return False
-        if self.database.read(lambda tx: self.book.known(tx, trial_id(trial, payer))):
-            return True  # It was asked when it began: later the tokens may be elsewhere.
-        try:
-            return await asyncio.to_thread(self.balance_of, payer) >= trial.min_balance
-        except ChainError as error:
-            raise UnavailableError("the chain does not answer; nothing was charged") from error
 
 
 def _is_of(offer: PriceOffer, entry: CatalogEntry) -> bool:
