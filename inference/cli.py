@@ -179,7 +179,7 @@ def coupon(
 
 @app.command(epilog=examples("weightproof settle"))
 def settle(config: Settings = None, as_json: AsJson = False) -> None:
-    """Claim vouchers on chain and move what was claimed to the receiver.
+    """Claim all vouchers on chain, dust too, and move what was claimed to the receiver.
 
     May run beside `weightproof serve`; the same call twice moves nothing the second time.
     """
@@ -188,7 +188,7 @@ def settle(config: Settings = None, as_json: AsJson = False) -> None:
 
         office = Office.open(settings)
         try:
-            terminal.result(office.settlement.tick().to_json())
+            terminal.result(office.settlement.tick(everything=True).to_json())
         finally:
             office.close()
 

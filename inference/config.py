@@ -2,7 +2,8 @@
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
-DATABASE_URL                overrides node.database
+DATABASE_URL                overrides node.database: sqlite:///path, or, for several nodes on one
+                            set of channels, postgresql://user:password@host/name
 ==========================  ====================================================================
 """
 
@@ -15,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
+from inference.claiming import ClaimPolicy
 from inference.limit_config import LimitConfig, read_limits
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
@@ -84,7 +86,7 @@ class NodeConfig:
     port: int
     public_url: str
     origin: str
-    database_url: str
+    database_url: str = field(repr=False)  # it may hold a password
     asset: AssetConfig
     receiver: str
     min_deposit: int
@@ -95,6 +97,8 @@ class NodeConfig:
     resident_check_s: int
     chain_grace_s: int
     settle_every_s: int
+    withdrawal_look_s: int
+    claims: ClaimPolicy
     device: str
     threads: int
     engine: str
@@ -147,6 +151,8 @@ def _node(
         resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
         chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
+        withdrawal_look_s=section.integer("withdrawal_look_s", 15, low=1, high=300),
+        claims=_claims(section.section("claims")),
         device=section.text("device", "auto"),
         threads=section.integer("threads", 0, high=1024),
         engine=_engine(section.text("engine", ENGINES[0])),
@@ -159,6 +165,19 @@ def _node(
     section.finish()
     _check_settling(config)
     return config
+
+
+def _claims(section: Section) -> ClaimPolicy:
+    usual = ClaimPolicy()
+    policy = ClaimPolicy(
+        profit=section.integer("profit", usual.profit, low=1, high=1000),
+        coin_price=section.integer("coin_price", usual.coin_price),
+        min_amount=section.integer("min_amount", usual.min_amount),
+        max_age_s=section.integer("max_age_s", usual.max_age_s, low=60),
+        gas_percent=section.integer("gas_percent", usual.gas_percent, low=1, high=100),
+    )
+    section.finish()
+    return policy
 
 
 def _observer(section: Section, folder: Path) -> ObserverConfig:

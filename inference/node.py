@@ -16,7 +16,6 @@ from typing import Final
 
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
-from inference.database import LockTakenError
 from inference.demands import Demands
 from inference.errors import NodeError
 from inference.gauges import Gauges
@@ -28,6 +27,7 @@ from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.rounds import Rounds
 from inference.sale import Till
 from inference.serving_lock import ServingLock
 from inference.statements import Statements
@@ -91,7 +91,11 @@ class Node:
             self.config.operator or self.signer.address,
         )
         self._started_at: Final = time.time()
-        self._settle_error = ""
+        self.rounds: Final = Rounds(
+            self.settlement,
+            look_s=self.config.withdrawal_look_s,
+            every_s=self.config.settle_every_s,
+        )
 
     @classmethod
     def open(
@@ -147,7 +151,7 @@ class Node:
         tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
         tasks.append(asyncio.create_task(self._succeed_for_ever()))
         if self.config.settle_every_s:
-            tasks.append(asyncio.create_task(self._settle_for_ever()))
+            tasks.append(asyncio.create_task(self.rounds.run()))
         try:
             yield
         finally:
@@ -177,7 +181,7 @@ class Node:
             "models": [entry.name for entry in self.catalog if entry.name not in stopped],
             "stopped": stopped,
             "resident_bound_s": round(self.patrol.bound_s, 1),
-            "settle_error": self._settle_error,
+            "settle_error": self.rounds.error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }
@@ -196,17 +200,3 @@ class Node:
             # Without chain or database it is for the next time, or for another node.
             with contextlib.suppress(WeightproofError):
                 await asyncio.to_thread(self.settlement.recover)
-
-    async def _settle_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.settle_every_s)
-            # A chain or database that does not answer is asked again at the next tick: what was
-            # done stays done, and nothing is lost by waiting.
-            for step in (self.settlement.tick, self.settlement.anchor):
-                try:
-                    await asyncio.to_thread(step)
-                    self._settle_error = ""
-                except LockTakenError:  # another node settles for all
-                    self._settle_error = ""
-                except WeightproofError as error:
-                    self._settle_error = error.message

@@ -24,6 +24,7 @@ from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
 from inference.price_offer import Shop
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from inference.tariff import Tariff
 from inference.trial_door import TrialDoor
@@ -62,12 +63,15 @@ class Office:
             min_deposit=config.min_deposit,
         )
         database = _database(config, contracts.payment_channels, signer)
+        book = SentBook(database)
+        workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
         mover = Mover(database, authorizations, channels, token, terms, signer)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
             database=database,
+            book=book,
             log=log,
             ledger=ledger,
             authorizations=authorizations,
@@ -76,6 +80,7 @@ class Office:
             anchors=AnchorContract(workspace.chain, contracts.audit_anchor),
             terms=terms,
             signer=signer,
+            policy=config.claims,
             from_block=contracts.from_block,
         )
         payers = Buckets(config.limits.payer, "payer")

@@ -49,7 +49,6 @@ _SETTINGS: Final = {
     "idle_session_timeout": "0",
     "statement_timeout": "0",
     # The server's side of a node that vanished.
-    "client_connection_check_interval": "1s",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from sqlalchemy import Connection
-
 from inference.errors import UnavailableError
 from inference.payments.cashier import Cashier
 from inference.payments.channel import RefundPayment, parse_batch_payload, refuse
@@ -38,13 +36,8 @@ async def refund(
     receipt = await _send(plan, cashier, settlement)
     amount = settlement.channels.refunded(receipt)
 
-    def note(tx: Connection) -> None:
-        if plan.claim is not None:
-            settlement.note_claims(tx, receipt, [plan.claim])
-        settlement.note(tx, "refund", receipt, amount)
-
     # At once: whatever fails from here on, the log tells of the transaction.
-    await cashier.database.write(note)
+    await cashier.database.write(lambda tx: settlement.note(tx, "multicall", receipt))
     return settle_response(
         success=True,
         network=cashier.network,

@@ -217,3 +217,29 @@ allowances = Table(
     Column("created_at", Integer, nullable=False),
     Index("allowances_payer", "payer", "kind"),
 )
+
+# What the node's key signed for the chain. Versions of one nonce differ in their fees; the chain
+# mines one of them at most. sent_book.py.
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("hash", String(66), primary_key=True),
+    Column("sender", String(42), nullable=False),
+    Column("nonce", Whole, nullable=False),
+    Column("doing", String(64), nullable=False),  # the contract's function
+    Column("tip", Amount, nullable=False),  # wei per gas
+    Column("most", Amount, nullable=False),
+    Column("raw", LargeBinary, nullable=False),  # signed bytes, while they may still be mined
+    Column("sent_at", Whole, nullable=False),
+    # waiting; mined; noted: mined and told to the log; failed: mined and reverted; lost
+    Column("state", String(7), nullable=False),
+    Index("transactions_state", "state"),
+)
+
+# Since when a channel has had something unclaimed, in unix seconds. dues.py.
+dues = Table(
+    "dues",
+    metadata,
+    Column("channel_id", String(66), primary_key=True),
+    Column("since", Whole, nullable=False),
+)

@@ -1,58 +1,55 @@
 """Story d, first half: money is settled, and the log's head is anchored.
 
-1. read the channels again; those with a pending withdrawal come first
-2. claim their vouchers on chain
-3. settle: move what was claimed to the receiver
-4. note each transaction in the log
-5. checkpoint: sign the log's head
-6. anchor it on chain
+1. what was sent before is followed; what of it was mined is noted in the log
+2. read the channels again; those with a pending withdrawal come first
+3. choose the claims that are worth their gas, or have a deadline
+4. claim their vouchers on chain, in batches that fit into a block
+5. settle: move what was claimed to the receiver
+6. note each transaction in the log
+7. checkpoint: sign the log's head
+8. anchor it on chain
 
-Every step may be repeated: a claim that was booked is a no-op for the contract, settling nothing
-moves nothing, and a head that is anchored is not anchored again.
+Every step may be repeated: a transaction is noted once, a claim that was booked is a no-op for the
+contract, settling nothing moves nothing, and a head that is anchored is not anchored again. While
+a transaction of steps 4, 5 or 8 waits to be mined, no further one is sent: it could only queue.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection
 
 from inference.audit.anchor import AnchorContract
-from inference.audit.bodies import (
-    AnchorBody,
-    IncidentBody,
-    SettlementBody,
-    StartBody,
-    entry_of,
-)
-from inference.audit.bodies import (
-    Claim as ClaimedRow,
-)
+from inference.audit.bodies import IncidentBody, StartBody, entry_of
 from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
 from inference.audit.log import AuditLog
-from inference.database import Database
-from inference.payments.authorizations import AuthorizationBook, Unsettled
+from inference.claiming import SETTLE_GAS, Claimed, Claiming, ClaimPolicy
+from inference.database import Database, LockTakenError
+from inference.dues import unclaimed
+from inference.errors import SettlementError
+from inference.notes import ACTIONS, Notes
+from inference.outcomes import Outcomes
+from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channels_contract import ChannelsContract
-from inference.payments.ledger import ChannelLedger, Claim
-from inference.payments.reservation import Reservation
+from inference.payments.claim import Claim
+from inference.payments.ledger import ChannelLedger
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.sent_book import SentBook
 from inference.succession import Succession
+from inference.withdrawals import Withdrawals
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
-from registry.errors import TransactionFailedError
 from registry.signing.signer import Signer
 
-# Seconds after which a refund that is still open was not seen to end: the chain's own wait, twice.
-_OUTCOME_S: Final = 300
-# Held by the node that sends for all channels: two would claim the same, and take one nonce.
+# Held by the node that sends for all channels: two would claim the same.
 _ALONE: Final = "settlement"
-# A hundred rows take 2.1 M gas (x402's canonical build), far below a block's limit.
-MAX_CLAIMS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,7 @@ class Settlement:
 
     chain: Chain
     database: Database
+    book: SentBook
     log: AuditLog
     ledger: ChannelLedger
     authorizations: AuthorizationBook
@@ -106,31 +104,34 @@ class Settlement:
     anchors: AnchorContract
     terms: Terms
     signer: Signer
+    policy: ClaimPolicy
     from_block: int = 0
 
-    def tick(self) -> Settled:
-        """Run steps 1 to 4, one node at a time: `LockTakenError` while another is at it.
+    def tick(self, *, everything: bool = False) -> Settled:
+        """Run steps 1 to 6; `everything` is claimed, worth its gas or not.
 
-        Raises `ChainError`; what was done before it stays done.
+        Raises `ChainError`, and `SettlementError` while something sent before waits to be mined;
+        what was done before it stays done.
         """
         with self.database.exclusive(_ALONE):
-            settled = self._claim_and_settle()
+            self._follow()  # 1
+            self.withdrawals.refresh([claim.channel_id for claim in self._claims()])  # 2
+            claimed = self._claim(self._claims() if everything else self._chosen())  # 3, 4, 6
+            amount, gas = self._settle(everything or claimed.channels > 0)  # 5, 6
         self.resolve()
-        return settled
+        return Settled(claimed.channels, claimed.amount, amount, claimed.gas_used + gas)
 
-    def _claim_and_settle(self) -> Settled:
-        self._mirror([claim.channel_id for claim in self._claims()])  # 1
-        claims = self._claims()
-        gas = sum(
-            self._claim_each(claims[first : first + MAX_CLAIMS])  # 2
-            for first in range(0, len(claims), MAX_CLAIMS)
-        )
-        amount, settle_gas = self._settle()  # 3
-        claimed = sum(claim.total - claim.claimed for claim in claims)
-        return Settled(len(claims), claimed, amount, gas + settle_gas)
+    def rescue(self) -> Claimed:
+        """Look for new withdrawals, and claim at once what one of them would take away."""
+        with self.database.exclusive(_ALONE):
+            self.withdrawals.look()
+            if not (endangered := [claim for claim in self._claims() if claim.endangered]):
+                return Claimed()
+            self._follow()
+            return self._claim(endangered)
 
     def checkpoint(self) -> SignedCheckpoint:
-        """Sign the log's head as it is now (5) and keep it."""
+        """Sign the log's head as it is now (7) and keep it."""
         domain, node = self.anchors.domain, self.signer.address
 
         def kept(tx: Connection) -> str | None:
@@ -147,28 +148,20 @@ class Settlement:
         return self.database.write_now(keep)
 
     def anchor(self) -> AnchoredHead:
-        """Sign the head and write it on chain (6), unless nothing but its own note is new."""
+        """Sign the head and write it on chain (8), unless nothing but its own note is new."""
         with self.database.exclusive(_ALONE):
-            return self._anchor()
-
-    def _anchor(self) -> AnchoredHead:
-        signed = self.checkpoint()
-        head = signed.checkpoint
-        if self.database.read(lambda tx: self._is_anchored(tx, head.size)):
-            return AnchoredHead(signed, None)
-        receipt = self.anchors.anchor(self.signer, signed)
-        body = AnchorBody(head.size, head.root, receipt.hash, receipt.block, receipt.gas_used)
-
-        def note(tx: Connection) -> None:
-            self.log.mark_anchored(tx, head.size, receipt.text)
-            self.log.append(tx, entry_of(self.log.size(tx), body))
-
-        self.database.write_now(note)
-        return AnchoredHead(signed, receipt)
+            self._follow()
+            signed = self.checkpoint()
+            if self.database.read(lambda tx: self._is_anchored(tx, signed.checkpoint.size)):
+                return AnchoredHead(signed, None)
+            receipt = self.anchors.anchor(self.signer, signed)
+            self.database.write_now(lambda tx: self.note(tx, "anchor", receipt))
+            return AnchoredHead(signed, receipt)
 
     def start(self, software: str) -> None:
         """Open the log for a node that begins to sell, and settle what it left open."""
         self.recover()
+        self.catch_up()
         self.resolve()
         body = StartBody(
             node=self.signer.address,
@@ -183,93 +176,111 @@ class Settlement:
     def recover(self) -> None:
         """End what ended processes left in flight, and ask the chain what it cannot tell."""
         ended = Succession(self.database, self.ledger, self.authorizations).end_dead()
-        for reservation in (refund for recovered in ended for refund in recovered.refunds):
-            self._resolve_refund(reservation)
         if ended:
+            self.catch_up()
+            self.outcomes.refunds([own for recovered in ended for own in recovered.refunds])
             self.resolve()
+
+    def catch_up(self) -> None:
+        """Follow what was sent and not decided (1), and note what was mined and not noted (6)."""
+        self.chain.follow(self.signer)
+        for doing, tx_hash in self.database.read(lambda tx: self.book.unnoted(tx, [*ACTIONS])):
+            if (receipt := self.chain.receipt(tx_hash)) is not None:
+                self._noted(doing, receipt)
 
     def resolve(self) -> None:
         """Ask the chain about payments and refunds whose outcome was not seen."""
-        before = int(time.time()) - _OUTCOME_S
-        with self.database.exclusive("outcomes"):
-            for unsettled in self.database.read(self.authorizations.unsettled):
-                self._resolve(unsettled)
-            stale = self.database.read(lambda tx: self.ledger.stale_refunds(tx, before=before))
-            for refund in stale:
-                self._resolve_refund(refund)
+        # Who is at it asks for all that share the database.
+        with suppress(LockTakenError), self.database.exclusive("outcomes"):
+            self.outcomes.resolve()
 
     def report(self, incident: str, subject: str, detail: str) -> None:
         """Put an incident into the log."""
         body = IncidentBody.of(incident, subject, detail, int(time.time()))
         self.database.write_now(lambda tx: self.log.append(tx, entry_of(self.log.size(tx), body)))
 
-    def note(self, tx: Connection, action: str, receipt: TxReceipt, amount: int = 0) -> None:
-        """Note a transaction in the log (4)."""
-        self._note(tx, action, receipt, amount, ())
+    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> None:
+        """Note a transaction in the log (6); `doing` is the contract's function."""
+        self.notes.note(tx, doing, receipt)
 
-    def note_claims(self, tx: Connection, receipt: TxReceipt, claims: Sequence[Claim]) -> None:
-        """Note a claim's rows in the log (4)."""
-        rows = tuple(ClaimedRow(bytes.fromhex(c.channel_id[2:]), c.total) for c in claims)
-        self._note(tx, "claim", receipt, 0, rows)
+    @cached_property
+    def notes(self) -> Notes:
+        """Who tells the log of transactions."""
+        return Notes(self.log, self.book, self.channels, self.anchors, self.token.address)
 
-    def _note(
-        self,
-        tx: Connection,
-        action: str,
-        receipt: TxReceipt,
-        amount: int,
-        claims: tuple[ClaimedRow, ...],
-    ) -> None:
-        body = SettlementBody(
-            action=action,
-            token=self.token.address,
-            amount=amount,
-            claims=claims,
-            transaction=receipt.hash,
-            block=receipt.block,
-            gas_used=receipt.gas_used,
+    @cached_property
+    def withdrawals(self) -> Withdrawals:
+        """Who learns of withdrawals."""
+        return Withdrawals(
+            self.channels, self.ledger, self.database, self.log, head=self.chain.head
         )
-        self.log.append(tx, entry_of(self.log.size(tx), body))
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """Who asks what became of payments."""
+        return Outcomes(
+            chain=self.chain,
+            database=self.database,
+            ledger=self.ledger,
+            authorizations=self.authorizations,
+            channels=self.channels,
+            token=self.token,
+            report=self.report,
+            from_block=self.from_block,
+        )
+
+    @cached_property
+    def claiming(self) -> Claiming:
+        """Who claims in batches."""
+        return Claiming(
+            self.channels, self.signer, lambda receipt: self._noted("claim", receipt), self.report
+        )
+
+    def _follow(self) -> None:
+        self.catch_up()
+        waiting = [s for s in self.book.line(self.signer.address) if s.doing in ACTIONS]
+        if waiting:
+            first = waiting[0]
+            raise SettlementError(
+                f"{first.doing} 0x{first.hash.hex()} waits to be mined since "
+                f"{int(time.time() - first.sent_at)} s"
+            )
 
     def _claims(self) -> list[Claim]:
         return self.database.read(self.ledger.claims)
 
-    def _claim_each(self, claims: Sequence[Claim]) -> int:
-        """Claim a batch; a row the contract refuses stands alone and does not hold up others."""
-        try:
-            return self._claim(claims)
-        except TransactionFailedError as error:
-            if len(claims) == 1:
-                self.report("claim refused", claims[0].channel_id, error.message)
-                return 0
-        half = len(claims) // 2
-        return self._claim_each(claims[:half]) + self._claim_each(claims[half:])
+    def _chosen(self) -> list[Claim]:
+        claims, now = self._claims(), int(time.time())
+        since = self.database.write_now(
+            lambda tx: unclaimed(tx, [claim.channel_id for claim in claims], now=now)
+        )
+        return self.policy.choose(claims, since, gas_price=self._gas_price(), now=now)
 
-    def _claim(self, claims: Sequence[Claim]) -> int:
-        receipt = self.channels.claim(self.signer, self.signer, claims)
-        self.database.write_now(lambda tx: self.note_claims(tx, receipt, claims))
-        self._mirror([claim.channel_id for claim in claims])
-        return receipt.gas_used
+    def _claim(self, claims: list[Claim]) -> Claimed:
+        if not claims:
+            return Claimed()
+        max_gas = self.chain.gas_limit() * self.policy.gas_percent // 100
+        claimed = self.claiming.claim(claims, max_gas=max_gas)
+        self.withdrawals.refresh([claim.channel_id for claim in claims])
+        return claimed
 
-    def _settle(self) -> tuple[int, int]:
+    def _settle(self, whatever: bool) -> tuple[int, int]:
         receiver, token = self.terms.receiver, self.token.address
         claimed, settled = self.channels.receiver(receiver, token)
-        if claimed == settled:
+        amount = claimed - settled
+        worth = whatever or amount >= self.policy.least(SETTLE_GAS, self._gas_price())
+        if not amount or not worth:
             return 0, 0
         receipt = self.channels.settle(self.signer, receiver=receiver, token=token)
-        amount = claimed - settled
-        self.database.write_now(lambda tx: self.note(tx, "settle", receipt, amount))
+        self._noted("settle", receipt)
         return amount, receipt.gas_used
 
-    def _mirror(self, channel_ids: Sequence[str]) -> None:
-        now = int(time.time())
-        states = {name: self.channels.state(name, now=now) for name in channel_ids}
+    def _gas_price(self) -> int:
+        market = self.chain.market()
+        return market.base_fee + market.tip
 
-        def store(tx: Connection) -> None:
-            for name, state in states.items():
-                self.ledger.mirror(tx, name, state)
-
-        self.database.write_now(store)
+    def _noted(self, doing: str, receipt: TxReceipt) -> None:
+        self.database.write_now(lambda tx: self.note(tx, doing, receipt))
 
     def _is_anchored(self, tx: Connection, size: int) -> bool:
         anchored = self.log.anchored_size(tx)
@@ -277,26 +288,3 @@ class Settlement:
             return True
         last = parse_entry(self.log.entry_bytes(tx, size - 1, size)[0])
         return size == anchored + 1 and last.kind == ANCHOR
-
-    def _resolve(self, unsettled: Unsettled) -> None:
-        reservation = unsettled.reservation
-        used_by = self.token.settlement(
-            reservation.payer, bytes.fromhex(reservation.nonce[2:]), from_block=self.from_block
-        )
-        if used_by is not None:
-            self.database.write_now(
-                lambda tx: self.authorizations.settled(tx, reservation, used_by)
-            )
-            if reservation.purpose == "exact":
-                detail = f"{reservation.amount} were paid in 0x{used_by.hex()} and not answered"
-                self.report("paid without an answer", reservation.payer, detail)
-        elif self.chain.head().timestamp > unsettled.valid_before:
-            self.database.write_now(lambda tx: self.authorizations.release(tx, reservation))
-
-    def _resolve_refund(self, reservation: Reservation) -> None:
-        state = self.channels.state(reservation.channel_id, now=int(time.time()))
-
-        def end(tx: Connection) -> None:
-            self.ledger.finish_refund(tx, reservation, state)
-
-        self.database.write_now(end)

@@ -23,6 +23,7 @@ from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_a
 
 from registry.chain.deploy import Deployment
 from registry.chain.endpoint import host_of
+from registry.chain.fees import GWEI, FeePolicy
 from registry.errors import ConfigError, KeyRefusedError
 from registry.policy import GIB, Policy
 from registry.section import FILE_NAME as FILE_NAME
@@ -46,7 +47,7 @@ class ChainConfig:
 
     `finality` is "latest" (devnets), "finalized", or a number of confirmations. `heads_url` is
     where new heads are pushed, empty where they are only polled; `witnesses` are further RPC
-    addresses that must agree with `rpc_url`.
+    addresses that must agree with `rpc_url`. `fees` is what may be paid for gas.
     """
 
     rpc_url: str
@@ -55,6 +56,7 @@ class ChainConfig:
     timeout_s: int
     heads_url: str = ""
     witnesses: tuple[str, ...] = ()
+    fees: FeePolicy = field(default_factory=FeePolicy)
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,10 @@ def _chain(section: Section) -> ChainConfig:
         timeout_s=section.integer("timeout_s", 10, low=1, high=600),
         heads_url=section.text("heads_url", ""),
         witnesses=section.texts("witnesses"),
+        fees=FeePolicy(
+            cap=section.integer("max_fee_gwei", 500, low=1, high=10**6) * GWEI,
+            replace_after_s=section.integer("replace_after_s", 30, low=1, high=3600),
+        ),
     )
     section.text("rpc_url", "")
     section.finish()

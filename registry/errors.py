@@ -26,7 +26,9 @@
         ├── ChainMismatchError           another chain, or no contract at the address
         ├── ChainStaleError              its newest final block is too old to trust
         ├── ChainDisputedError           endpoints, or one endpoint's two answers, contradict
+        ├── GasTooDearError              gas costs more than the settings allow; nothing was sent
         └── TransactionFailedError       a transaction reverted; carries the decoded reason
+            └── TransactionRefusedError  the endpoint did not take it; nothing was executed
 """
 
 from __future__ import annotations
@@ -182,6 +184,18 @@ class ChainDisputedError(ChainError):
         self.evidence = evidence
 
 
+class GasTooDearError(ChainError):
+    """Gas costs `price` wei, the settings allow `cap`; nothing was sent."""
+
+    def __init__(self, price: int, cap: int) -> None:
+        super().__init__(
+            f"gas costs {price} wei, the settings allow {cap}",
+            hint="wait, or raise chain.max_fee_gwei",
+        )
+        self.price = price
+        self.cap = cap
+
+
 class TransactionFailedError(ChainError):
     """A transaction or call reverted. `reason` is the decoded custom error or message.
 
@@ -201,3 +215,7 @@ class TransactionFailedError(ChainError):
         self.reason = reason
         self.error = error
         self.values = values
+
+
+class TransactionRefusedError(TransactionFailedError):
+    """The endpoint did not take a transaction: no funds, no nonce, no gas. It was not executed."""

@@ -46,7 +46,12 @@ class Workspace:
     @classmethod
     def open(cls, config: RegistryConfig) -> Workspace:
         """Connect, and check that the contracts are there and are ours. Raises `ChainError`."""
-        chain = Chain(config.chain.rpc_url, config.chain.timeout_s, chain_id=config.chain.chain_id)
+        chain = Chain(
+            config.chain.rpc_url,
+            config.chain.timeout_s,
+            chain_id=config.chain.chain_id,
+            fees=config.chain.fees,
+        )
         check(chain, config.contracts)
         witnessed = _witnessed(config.chain, chain)
         records = ModelRegistry(witnessed, config.contracts.model_registry)

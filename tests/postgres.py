@@ -45,8 +45,9 @@ class PostgresServer:
         self.folder = folder
         self.process = process
         self._numbers = itertools.count()
-        self._threads = threading.Thread(target=_drain, args=(process.stderr,), daemon=True)
-        self._threads.start()
+        # A server whose words nobody reads would stand still one day.
+        self._reader = threading.Thread(target=_drain, args=(process.stderr,), daemon=True)
+        self._reader.start()
 
     def url(self, name: str) -> str:
         return f"postgresql://{_ACCOUNT}@/{name}?host={self.folder}"
@@ -69,9 +70,10 @@ class PostgresServer:
             return found.fetchall() if found.description else []
 
     def stop(self) -> None:
-        with self.process as process:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(30)
+        self.process.send_signal(signal.SIGQUIT)
+        self._reader.join(30)
+        with self.process:
+            pass
 
 
 def name_in(url: str) -> str:

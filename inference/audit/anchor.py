@@ -15,6 +15,7 @@ from eth_hash.auto import keccak
 from inference.audit.checkpoint import SignedCheckpoint, checkpoint_domain
 from registry.chain.block import BlockRef, TxReceipt
 from registry.chain.connection import Chain
+from registry.chain.event import Event
 from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
@@ -96,12 +97,19 @@ class AnchorContract:
             where={"logId": log_id(node, origin)},
             from_block=from_block,
         )
+        return tuple(map(_anchor_event, events))
+
+    def anchored_in(self, receipt: TxReceipt) -> tuple[AnchorEvent, ...]:
+        """Return the heads that one transaction anchored."""
         return tuple(
-            AnchorEvent(
-                cast(int, event.values["size"]),
-                cast(bytes, event.values["root"]),
-                event.block,
-                event.tx_hash,
-            )
-            for event in events
+            map(_anchor_event, self.chain.events_in(receipt, _NAME, self.address, "Anchored"))
         )
+
+
+def _anchor_event(event: Event) -> AnchorEvent:
+    return AnchorEvent(
+        cast(int, event.values["size"]),
+        cast(bytes, event.values["root"]),
+        event.block,
+        event.tx_hash,
+    )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from registry.errors import ConfigError
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, to: str = "head") -> None:
     """Apply the missing steps on `connection`, inside the transaction it is in.
 
     The caller holds the write lock, so two processes that start together cannot both migrate.
@@ -22,7 +22,7 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
     except CommandError as error:
         raise ConfigError(
             f"this database has a schema this program does not know: {error}",

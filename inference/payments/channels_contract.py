@@ -8,8 +8,8 @@ a thread. Errors are those of `registry.chain.connection`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
-from typing import Final, TypeAlias
+from dataclasses import astuple, dataclass
+from typing import Any, Final, TypeAlias, cast
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, InsufficientDataBytes
@@ -17,7 +17,8 @@ from eth_abi.exceptions import DecodingError, InsufficientDataBytes
 from inference.payments import channel
 from inference.payments.account import OnchainChannel
 from inference.payments.channel import CLAIM_BATCH, REFUND, ChannelConfig, DepositPayment
-from inference.payments.ledger import Claim, RefundPlan
+from inference.payments.claim import Claim
+from inference.payments.ledger import RefundPlan
 from registry.chain import calldata
 from registry.chain.block import Block, TxReceipt
 from registry.chain.connection import Chain
@@ -26,6 +27,15 @@ from registry.signing.signer import Signer
 
 NAME: Final = "PaymentChannels"
 _Config: TypeAlias = tuple[str, str, str, str, str, int, bytes]
+
+
+@dataclass(frozen=True)
+class Booked:
+    """What a claim did for one channel: `amount` more, `total` in all; in atomic units."""
+
+    channel_id: str
+    amount: int
+    total: int
 
 
 class ChannelsContract:
@@ -76,13 +86,42 @@ class ChannelsContract:
         call = functions.deposit(_config(payment.config), payment.amount, collector, data)
         return self._chain.send(signer, call)
 
-    def claim(self, signer: Signer, authorizer: Signer, claims: Sequence[Claim]) -> TxReceipt:
-        """Book vouchers to the receiver. A row that was claimed before is skipped silently."""
-        functions = self._chain.contract(NAME, self.address).functions
-        if signer.address == authorizer.address:
-            return self._chain.send(signer, functions.claim(_rows(claims)))
-        signature = authorizer.sign_digest(self._batch_digest(claims))
-        return self._chain.send(signer, functions.claimWithSignature(_rows(claims), signature))
+    def claim(
+        self,
+        signer: Signer,
+        authorizer: Signer,
+        claims: Sequence[Claim],
+        *,
+        gas: int | None = None,
+    ) -> TxReceipt:
+        """Book vouchers to the receiver. A row that was claimed before is skipped silently.
+
+        `gas` is what `claim_gas` told, if that was asked.
+        """
+        return self._chain.send(signer, self._claiming(signer, authorizer, claims), gas)
+
+    def claim_gas(self, signer: Signer, authorizer: Signer, claims: Sequence[Claim]) -> int:
+        """Return the gas limit of a claim. Raises `TransactionFailedError` if it would revert."""
+        return self._chain.estimate(signer, self._claiming(signer, authorizer, claims))
+
+    def claimed(self, receipt: TxReceipt) -> tuple[Booked, ...]:
+        """Return what a transaction claimed, by the contract's word."""
+        events = self._chain.events_in(receipt, NAME, self.address, "Claimed")
+        return tuple(
+            Booked(
+                f"0x{cast(bytes, event.values['channelId']).hex()}",
+                cast(int, event.values["claimAmount"]),
+                cast(int, event.values["newTotalClaimed"]),
+            )
+            for event in events
+        )
+
+    def withdrawals(self, *, from_block: int, to_block: int) -> set[str]:
+        """Return the channels, anybody's, of which a withdrawal was asked for in these blocks."""
+        events = self._chain.events(
+            NAME, self.address, "WithdrawInitiated", from_block=from_block, to_block=to_block
+        )
+        return {f"0x{cast(bytes, event.values['channelId']).hex()}" for event in events}
 
     def settle(self, signer: Signer, *, receiver: str, token: str) -> TxReceipt:
         """Transfer what was claimed for a receiver; anybody may send it, nothing is no error."""
@@ -117,8 +156,22 @@ class ChannelsContract:
 
     def refunded(self, receipt: TxReceipt) -> int:
         """Return what a refund's transaction gave back: the contract caps it to what is left."""
-        events = self._chain.events_in(receipt, NAME, self.address, "Refunded")
-        return sum(int(str(event.values["amount"])) for event in events)
+        return self._moved(receipt, "Refunded")
+
+    def settled(self, receipt: TxReceipt) -> int:
+        """Return what a transaction moved to receivers."""
+        return self._moved(receipt, "Settled")
+
+    def _moved(self, receipt: TxReceipt, name: str) -> int:
+        events = self._chain.events_in(receipt, NAME, self.address, name)
+        return sum(cast(int, event.values["amount"]) for event in events)
+
+    def _claiming(self, signer: Signer, authorizer: Signer, claims: Sequence[Claim]) -> Any:
+        functions = self._chain.contract(NAME, self.address).functions
+        if signer.address == authorizer.address:
+            return functions.claim(_rows(claims))
+        signature = authorizer.sign_digest(self._batch_digest(claims))
+        return functions.claimWithSignature(_rows(claims), signature)
 
     def _batch_digest(self, claims: Sequence[Claim]) -> bytes:
         entries = [

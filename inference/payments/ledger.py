@@ -21,25 +21,9 @@ from inference.errors import NodeError, UnavailableError
 from inference.payments import books
 from inference.payments.account import Account, OnchainChannel, Open, Wish
 from inference.payments.channel import SCHEME, ChannelConfig, DepositPayment, RefundPayment, refuse
+from inference.payments.claim import Claim, claim_of
 from inference.payments.reservation import Committed, Reservation, make_reservation
 from inference.payments.verification import VerifiedPayment
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of the contract's claim: raise the channel's claimed total to `total`.
-
-    `claimed` is the total it had in our view of the chain; `withdraw_requested_at` is 0 or the
-    unix second after which, plus the channel's delay, unclaimed vouchers may be lost.
-    """
-
-    channel_id: str
-    config: ChannelConfig
-    max_claimable: int
-    signature: bytes
-    total: int
-    claimed: int
-    withdraw_requested_at: int
 
 
 @dataclass(frozen=True)
@@ -186,7 +170,7 @@ class ChannelLedger:
         return RefundPlan(
             reservation=_reservation(after, own),
             config=after.config,
-            claim=_claim(after, ()),
+            claim=claim_of(after, ()),
             amount=amount,
             nonce=after.chain.refund_nonce,
         )
@@ -228,7 +212,7 @@ class ChannelLedger:
         opened: dict[str, list[Open]] = {}
         for channel_id, call in books.all_opened(tx):
             opened.setdefault(channel_id, []).append(call)
-        found = [_claim(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
+        found = [claim_of(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
         return sorted(filter(None, found), key=lambda c: c.withdraw_requested_at or 2**64)
 
     def recover(self, tx: Connection, instance: str) -> Recovered:
@@ -300,20 +284,4 @@ def _reservation(account: Account, own: Open) -> Reservation:
         channel_id=account.channel_id,
         told=own.told,
         state=account.state(),
-    )
-
-
-def _claim(account: Account, opened: tuple[Open, ...] | list[Open]) -> Claim | None:
-    # A row above its ceiling or balance would make the contract refuse the whole batch.
-    total = min(account.claimable(opened), account.signed_max, account.chain.balance)
-    if total <= account.chain.total_claimed:
-        return None
-    return Claim(
-        channel_id=account.channel_id,
-        config=account.config,
-        max_claimable=account.signed_max,
-        signature=account.signature,
-        total=total,
-        claimed=account.chain.total_claimed,
-        withdraw_requested_at=account.chain.withdraw_requested_at,
     )

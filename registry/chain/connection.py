@@ -21,6 +21,8 @@ from registry.chain.block import Block, BlockRef, TxReceipt
 from registry.chain.edge import edge
 from registry.chain.endpoint import Endpoint
 from registry.chain.event import Event, read, topics
+from registry.chain.fees import FeePolicy, Market
+from registry.chain.nonces import NonceBook
 from registry.chain.sending import Outbox, to_log
 from registry.errors import ChainMismatchError, ChainUnreachableError
 from registry.signing.signer import Signer, refuse_well_known
@@ -32,6 +34,8 @@ _LOG_PAGE_BLOCKS: Final = 10_000
 class Chain:
     """One chain. `timeout_s` bounds each question, `receipt_timeout_s` each wait for mining.
 
+    `fees` says what is paid for gas and when it is raised.
+
     With `chain_id` given, an endpoint that serves another chain is refused at the first use.
     """
 
@@ -42,11 +46,17 @@ class Chain:
         *,
         receipt_timeout_s: float = 120.0,
         chain_id: int | None = None,
+        fees: FeePolicy | None = None,
     ) -> None:
         endpoint = Endpoint(rpc_url, timeout_s=timeout_s)
         self.host: Final = endpoint.host
         self._web3: Final = Web3(endpoint, middleware=[(AttributeDictMiddleware, "attrdict")])
-        self._outbox: Final = Outbox(self._web3, endpoint.host, receipt_timeout_s=receipt_timeout_s)
+        self._outbox: Final = Outbox(
+            self._web3,
+            endpoint.host,
+            receipt_timeout_s=receipt_timeout_s,
+            policy=fees or FeePolicy(),
+        )
         self._expected: Final = chain_id
         self._chain_id: int | None = None
         self._has_code: Final[set[str]] = set()
@@ -155,9 +165,7 @@ class Chain:
         the decoded reason, `TransactionUnknownError` when it was sent and nobody answers.
         """
         refuse_well_known(signer.address, self.chain_id)
-        to, doing = None, "deployment"
-        if isinstance(action, ContractFunction):
-            to, doing = str(action.address), action.fn_name
+        to, doing = _target(action)
         return self._outbox.send(
             signer,
             chain_id=self.chain_id,
@@ -166,6 +174,28 @@ class Chain:
             gas=gas,
             doing=doing,
         )
+
+    def estimate(self, signer: Signer, action: ContractFunction | ContractConstructor) -> int:
+        """Return the gas that `send` needs. Raises `TransactionFailedError` if it would revert."""
+        to, doing = _target(action)
+        return self._outbox.estimate(signer, to=to, data=calldata.encode(action), doing=doing)
+
+    def market(self) -> Market:
+        """Return what gas costs now, in wei."""
+        return self._outbox.market()
+
+    def gas_limit(self) -> int:
+        """Return how much gas the newest block could hold."""
+        with edge(self.host, "block latest"):
+            return int(self._web3.eth.get_block("latest")["gasLimit"])
+
+    def keep(self, book: NonceBook) -> None:
+        """Keep in `book`, from now on, what is sent and not decided."""
+        self._outbox.book = book
+
+    def follow(self, signer: Signer) -> None:
+        """Decide what waits in the book for `signer`, and push what still waits."""
+        self._outbox.follow(signer)
 
     def receipt(self, tx_hash: bytes) -> TxReceipt | None:
         """Return the receipt of a transaction, or None while it is not mined.
@@ -223,6 +253,13 @@ class Chain:
                 hint="check that the address is an Ethereum JSON-RPC endpoint",
             )
         return found
+
+
+def _target(action: ContractFunction | ContractConstructor) -> tuple[str | None, str]:
+    """Return the contract a transaction goes to, None for a new one, and what it does."""
+    if isinstance(action, ContractFunction):
+        return str(action.address), action.fn_name
+    return None, "deployment"
 
 
 def _block_identifier(block: BlockRef | None) -> Any:

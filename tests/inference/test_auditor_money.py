@@ -15,7 +15,7 @@ import pytest
 
 from inference.audit.report import CheckResult
 from inference.payments.channel import DepositPayment
-from inference.payments.ledger import Claim
+from inference.payments.claim import Claim
 from inference.receipt_format import ReceiptFacts
 from inference.receipts import receipt_domain, verify_receipt
 from registry.chain.block import TxReceipt

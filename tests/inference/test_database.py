@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sqlite3
 import subprocess
@@ -14,30 +15,52 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from inference import schema
-from inference.database import Database, DatabaseBusyError, DatabaseError, DatabaseFullError
+from inference.database import (
+    Database,
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseFullError,
+    LockTakenError,
+)
 from inference.errors import NodeError
+from inference.migrations.upgrade import upgrade
+from inference.payments.authorizations import AuthorizationBook
+from inference.payments.ledger import ChannelLedger
+from inference.succession import Succession
 from registry.errors import ConfigError
+from tests.inference.payments.payer import NOW, Payer
 
+PAYER = Payer()
+ID = f"0x{PAYER.channel_id.hex()}"
 OWNER = {"chain_id": 31337, "channels": "0xC", "node": "0xN"}
 
 
-def open_database(folder: Path, **changes: object) -> Database:
-    return Database(f"sqlite:///{folder}/node.db", **{**OWNER, **changes})  # type: ignore[arg-type]  # a mix of types
+# Of what only files can show.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+TABLE = "CREATE TABLE t (x TEXT UNIQUE)"
+
+
+def open_url(url: str, **changes: object) -> Database:
+    return Database(url, **{**OWNER, **changes})  # type: ignore[arg-type]  # a mix of types
+
+
+def open_database(folder: Path) -> Database:
+    return open_url(f"sqlite:///{folder}/node.db")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with open_database(tmp_path) as database:
-        database.write_now(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x UNIQUE)"))
+def database(database_url: str) -> Iterator[Database]:
+    with open_url(database_url) as database:
+        database.write_now(lambda tx: tx.exec_driver_sql(TABLE))
         yield database
 
 
 def put(tx: Connection, value: object) -> None:
-    tx.exec_driver_sql("INSERT INTO t VALUES (?)", (value,))
+    tx.execute(text("INSERT INTO t VALUES (:x)"), {"x": str(value)})
 
 
 def count(database: Database) -> int:
@@ -49,29 +72,48 @@ def count(database: Database) -> int:
     [({"chain_id": 1}, "1"), ({"channels": "0xD"}, "0xD"), ({"node": "0xM"}, "0xM")],
 )
 def test_a_database_of_another_chain_contract_or_node_is_refused(
-    tmp_path: Path, change: dict[str, object], theirs: str
+    database_url: str, change: dict[str, object], theirs: str
 ) -> None:
-    open_database(tmp_path).close()
+    open_url(database_url).close()
     [(name, _)] = change.items()
     with pytest.raises(ConfigError) as caught:
-        open_database(tmp_path, **change)
+        open_url(database_url, **change)
     assert theirs in caught.value.message
     assert str(OWNER[name]) in caught.value.message
-    open_database(tmp_path).close()
+    open_url(database_url).close()
 
 
 @pytest.mark.parametrize(
-    "url", ["", "node.db", "mongo://x", "sqlite:////no/such/folder/node.db", "postgresql://h/x"]
+    "url",
+    [
+        "",
+        "node.db",
+        "mongo://x",
+        "sqlite:////no/such/folder/node.db",
+        "postgresql://127.0.0.1:9/x",
+        "postgresql+asyncpg://127.0.0.1:9/x",
+    ],
 )
 def test_a_url_that_cannot_be_opened_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigError):
         Database(url, **OWNER)  # type: ignore[arg-type]  # a mix of types
 
 
-def test_the_error_of_a_url_does_not_tell_its_password() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuch://me:secret@host/x",
+        "postgresql://me:secret@127.0.0.1:9/x",
+        "postgres://me:secret@127.0.0.1:9/x",
+        "postgresql://me:secret@127.0.0.1:port/x",
+        "postgresql://me:not@secret@127.0.0.1/x",
+        "postgresql://me@127.0.0.1:9/x?password=secret",
+    ],
+)
+def test_the_error_of_a_url_does_not_tell_its_password(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Database("nosuch://me:secret@host/x", **OWNER)  # type: ignore[arg-type]  # a mix of types
-    assert "secret" not in caught.value.message
+        open_url(url)
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -89,6 +131,36 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     raw.close()
     with pytest.raises(ConfigError):
         open_database(tmp_path)
+
+
+def test_what_was_in_flight_before_there_were_instances_is_ended_by_the_first_node(
+    database_url: str,
+) -> None:
+    scheme, _, rest = database_url.partition(":")
+    engine = create_engine(f"{scheme.replace('postgresql', 'postgresql+psycopg')}:{rest}")
+    with engine.begin() as old:
+        upgrade(old, "0001")
+        tables = MetaData()
+        tables.reflect(old)
+        values = {
+            **{"channel_id": ID, "payer": "0xP", "receiver": "0xR", "token": "0xT"},
+            **{"config": json.dumps(PAYER.config.to_json()), "charged": "0", "credit": "0"},
+            **{"signed_max": "100", "voucher_signature": b"", "balance": "1000"},
+            **{"total_claimed": "0", "withdraw_amount": "0", "withdraw_requested_at": 0},
+            **{"refund_nonce": "0", "mirrored_block": 1, "mirrored_at": NOW, "created_at": NOW},
+        }
+        call = {
+            **{"id": "old", "channel_id": ID, "kind": "call", "amount": "100", "least": "1"},
+            **{"known": "0", "told": "0", "created_at": NOW},
+        }
+        old.execute(tables.tables["channels"].insert(), values)
+        old.execute(tables.tables["reservations"].insert(), call)
+    engine.dispose()
+    with open_url(database_url) as database:
+        succession = Succession(database, ChannelLedger(), AuthorizationBook())
+        [recovered] = succession.end_dead()
+        assert [call.id for call in recovered.calls] == ["old"]
+        assert succession.end_dead() == []
 
 
 def test_the_migrations_make_exactly_the_schema(database: Database) -> None:
@@ -127,6 +199,7 @@ def test_a_broken_constraint_reaches_its_own_caller_only(database: Database) -> 
     assert count(database) == 3
 
 
+@ON_SQLITE
 def test_a_full_disk_refuses_and_loses_nothing(database: Database) -> None:
     database.write_now(lambda tx: put(tx, 1))
 
@@ -149,6 +222,7 @@ def test_a_full_disk_refuses_and_loses_nothing(database: Database) -> None:
     assert count(database) == 2 + told
 
 
+@ON_SQLITE
 def test_a_database_held_by_another_process_is_busy_and_then_works(
     tmp_path: Path, database: Database
 ) -> None:
@@ -165,8 +239,10 @@ def test_a_database_held_by_another_process_is_busy_and_then_works(
     assert count(database) == 1
 
 
-def test_two_openers_of_one_file_wait_for_each_other(tmp_path: Path, database: Database) -> None:
-    with open_database(tmp_path) as other:
+def test_two_openers_of_one_database_wait_for_each_other(
+    database_url: str, database: Database
+) -> None:
+    with open_url(database_url) as other:
 
         def fill(target: Database, start: int) -> None:
             for value in range(start, start + 25):
@@ -230,14 +306,45 @@ def test_writes_that_wait_together_share_a_transaction(database: Database) -> No
         await asyncio.to_thread(entered.wait)
         waiting = [
             database.write(lambda tx, i=i: (put(tx, i), commits.append(id(tx.get_transaction()))))
-            for i in range(100)
+            for i in range(50)
         ]
         leave.set()
         await asyncio.gather(blocked, *waiting)
 
     asyncio.run(crowd())
-    assert count(database) == 100
+    assert count(database) == 50
     assert len(set(commits)) == 1
+
+
+def test_a_lock_is_one_openers_at_a_time_and_goes_with_its_process(database_url: str) -> None:
+    with (
+        open_url(database_url) as one,
+        open_url(database_url) as other,
+        one.exclusive("settling"),
+        other.exclusive("sending", wait_s=0),
+        pytest.raises(LockTakenError),
+        other.exclusive("settling", wait_s=0),
+    ):
+        pass
+    program = f"""
+import sys
+from inference.database import Database
+database = Database({database_url!r}, **{OWNER!r})
+with database.exclusive("settling"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with open_url(database_url) as other:
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with pytest.raises(LockTakenError), other.exclusive("settling", wait_s=0):
+                pass
+            process.kill()
+        with other.exclusive("settling"):
+            pass
 
 
 def test_closing_finishes_what_was_asked_and_then_refuses(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """No sequence of calls, streams, crashes and vouchers charges above a signed ceiling or twice.
 
-Hypothesis drives a ledger on a real database file, two payers that sign what they like, and a
-chain that keeps the contract's rules. After every step the books are compared with what the
-payers really signed and what their calls really cost.
+Hypothesis drives a ledger on a real database, two payers that sign what they like, and a chain
+that keeps the contract's rules. On PostgreSQL two nodes serve in turn. After every step the books
+are compared with what the payers really signed and what their calls really cost.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,16 +23,22 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
+from sqlalchemy import Connection
 
 from inference.database import Database
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.account import OnchainChannel
 from inference.payments.channel import Voucher
-from inference.payments.ledger import ChannelLedger, Claim
+from inference.payments.claim import Claim
+from inference.payments.ledger import ChannelLedger, Recovered
 from inference.payments.reservation import Reservation
 from registry.signing.signer import recover
 from tests.inference.payments.payer import NOW, Payer
+from tests.postgres import PostgresServer
+
+T = TypeVar("T")
 
 # A file in memory: the same engine without waiting for a disk thousands of times.
 MEMORY = Path("/dev/shm")
@@ -85,9 +92,9 @@ class Side:
 class LedgerMachine(RuleBasedStateMachine):
     """The node's side is `ledger` and `flying`; everything in `sides` is the world's."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str, nodes: int) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None)
+        self.url, self.count = url, nodes
         self.ledger = ChannelLedger(in_flight=4)
         self.sides = [Side(Payer(salt=bytes([i]) * 32)) for i in range(2)]
         self.flying: list[tuple[Side, Reservation]] = []
@@ -95,14 +102,27 @@ class LedgerMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.database = Database(
-            f"sqlite:///{self.folder}/node.db", chain_id=31337, channels="0xC", node="0xN"
-        )
-        self.do = self.database.write_now
+        self.nodes = [
+            Database(self.url, chain_id=31337, channels="0xC", node="0xN")
+            for _ in range(self.count)
+        ]
+        self.database = self.nodes[0]
+
+    def do(self, work: Callable[[Connection], T]) -> T:
+        """Have the next node's turn."""
+        self.nodes.append(self.nodes.pop(0))
+        return self.nodes[0].write_now(work)
+
+    def restart(self) -> list[Recovered]:
+        """Every node ends and comes back; the first finds what all of them left."""
+        ended = [node.instance for node in self.nodes]
+        self.teardown()
+        self.open()
+        return [self.do(lambda tx, e=e: self.ledger.recover(tx, e)) for e in ended]
 
     def teardown(self) -> None:
-        self.database.close()
-        shutil.rmtree(self.folder)
+        for node in self.nodes:
+            node.close()
 
     @initialize(amounts=st.tuples(st.integers(50, 2_000), st.integers(50, 2_000)))
     def fund(self, amounts: tuple[int, int]) -> None:
@@ -222,10 +242,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        self.database.close()
-        self.open()
-        found = self.do(self.ledger.recover)
-        assert {r.id for r in found.calls} == {r.id for _, r in self.flying}
+        found = [call for recovered in self.restart() for call in recovered.calls]
+        assert {r.id for r in found} == {r.id for _, r in self.flying}
         self.ended += [r for _, r in self.flying]
         self.flying = []
         for side in self.sides:
@@ -283,10 +301,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(self.flying) == flying, "a call was admitted while its channel is refunded"
         reservation = plan.reservation
         if crash:
-            self.database.close()
-            self.open()
-            found = self.do(self.ledger.recover)
-            [reservation] = found.refunds
+            [reservation] = [own for recovered in self.restart() for own in recovered.refunds]
             self.ended += [r for _, r in self.flying]
             self.flying = []
         self.do(lambda tx: self.ledger.finish_refund(tx, reservation, side.state()))
@@ -321,10 +336,25 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.database.read(lambda tx: self.ledger.account(tx, side.id))
 
 
-TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(
+RUNS = settings(
     max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_the_books_of_one_node_hold_on_sqlite() -> None:
+    with ExitStack() as folders:
+
+        def machine() -> LedgerMachine:
+            memory = MEMORY if MEMORY.is_dir() else None
+            folder = folders.enter_context(tempfile.TemporaryDirectory(dir=memory))
+            return LedgerMachine(f"sqlite:///{folder}/node.db", nodes=1)
+
+        run_state_machine_as_test(machine, settings=RUNS)
+
+
+def test_the_books_of_two_nodes_hold_on_postgresql(postgres: PostgresServer) -> None:
+    few = settings(RUNS, max_examples=8)
+    run_state_machine_as_test(lambda: LedgerMachine(postgres.create(), nodes=2), settings=few)

@@ -10,6 +10,7 @@ from typing import Any
 from inference.audit.anchor import AnchorContract
 from inference.audit.entry import parse_entry
 from inference.audit.log import AuditLog
+from inference.claiming import ClaimPolicy
 from inference.database import Database
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
@@ -20,6 +21,7 @@ from inference.payments.mover import Mover
 from inference.payments.secured import Booked, Secured
 from inference.payments.token_contract import TokenContract
 from inference.payments.x402 import PaymentPayload, decode_header
+from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from registry.chain.block import Block
 from registry.chain.connection import Chain
@@ -58,11 +60,13 @@ class Shop:
         terms = make_terms(token=self.token.token(), receiver_authorizer=FUNDER.address)
         self.channels = Channels(chain, address)
         ledger, book = ChannelLedger(), AuthorizationBook()
+        self.sent = SentBook(self.database)
         self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER)
         self.cashier = Cashier(self.database, ledger, book, self.mover, terms)
         self.settlement = Settlement(
             chain=chain,
             database=self.database,
+            book=self.sent,
             log=self.log,
             ledger=ledger,
             authorizations=book,
@@ -71,6 +75,7 @@ class Shop:
             anchors=AnchorContract(chain, self.deployment.audit_anchor),
             terms=terms,
             signer=FUNDER,
+            policy=ClaimPolicy(),
         )
 
     def payer(self) -> Payer:

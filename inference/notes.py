@@ -1,0 +1,80 @@
+"""What a mined transaction of the node becomes in its log: by its events, once.
+
+The contracts say what happened, so a transaction whose sender was stopped before its receipt came
+is told like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from inference.audit.anchor import AnchorContract
+from inference.audit.bodies import AnchorBody, Claim, SettlementBody, entry_of
+from inference.audit.log import AuditLog
+from inference.payments.channels_contract import ChannelsContract
+from inference.sent_book import SentBook
+from registry.chain.block import TxReceipt
+
+# The functions whose transactions the log tells of, and as what. A deposit or an `exact` transfer
+# is told by the receipt of its call.
+ACTIONS: Final = {
+    "claim": "claim",
+    "claimWithSignature": "claim",
+    "settle": "settle",
+    "multicall": "refund",
+    "anchor": "anchor",
+}
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Tells the log; `token` is the address of what is moved."""
+
+    log: AuditLog
+    book: SentBook
+    channels: ChannelsContract
+    anchors: AnchorContract
+    token: str
+
+    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> None:
+        """Note what `doing`, one of `ACTIONS`, did, unless that was noted before."""
+        if not self.book.take(tx, receipt.hash):
+            return
+        for body in self._bodies(ACTIONS[doing], receipt):
+            if isinstance(body, AnchorBody):
+                self.log.mark_anchored(tx, body.size, receipt.text)
+            self.log.append(tx, entry_of(self.log.size(tx), body))
+
+    def _bodies(self, action: str, receipt: TxReceipt) -> Iterator[SettlementBody | AnchorBody]:
+        if action == "anchor":
+            for head in self.anchors.anchored_in(receipt):
+                yield AnchorBody(
+                    head.size, head.root, receipt.hash, receipt.block, receipt.gas_used
+                )
+        rows = tuple(
+            Claim(bytes.fromhex(row.channel_id[2:]), row.total)
+            for row in self.channels.claimed(receipt)
+        )
+        if action == "claim" or rows:
+            yield self._body("claim", receipt, 0, rows)
+        if action == "settle":
+            yield self._body("settle", receipt, self.channels.settled(receipt), ())
+        if action == "refund":
+            yield self._body("refund", receipt, self.channels.refunded(receipt), ())
+
+    def _body(
+        self, action: str, receipt: TxReceipt, amount: int, claims: tuple[Claim, ...]
+    ) -> SettlementBody:
+        return SettlementBody(
+            action=action,
+            token=self.token,
+            amount=amount,
+            claims=claims,
+            transaction=receipt.hash,
+            block=receipt.block,
+            gas_used=receipt.gas_used,
+        )
