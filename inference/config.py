@@ -1,4 +1,4 @@
-"""Settings of the node: the sections `node`, `models` and `prices` of `weightproof.toml`.
+"""Settings of the node: the sections `node`, `models`, `prices` and `limits` of `weightproof.toml`.
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.claiming import ClaimPolicy
+from inference.limit_config import LimitConfig, read_limits
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.payments.wallet import MOST_GAS
@@ -127,6 +128,7 @@ class NodeConfig:
     answers: AnswersConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
+    limits: LimitConfig = field(default_factory=LimitConfig)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -136,7 +138,8 @@ def load(explicit: Path | None = None) -> NodeConfig:
     registry = registry_config(path, root)
     prices = root.section("prices")
     config = _node(root.section("node"), registry, _models(root, path.parent, prices))
-    config = replace(config, plans=read_plans(prices))
+    limits = read_limits(root.section("limits"))
+    config = replace(config, plans=read_plans(prices), limits=limits)
     root.finish()
     return config
 

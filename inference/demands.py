@@ -45,10 +45,19 @@ class Demands:
     named: Mapping[str, object] | None = None
 
     def answer(
-        self, offers: Offers, model: str, refusal: PaymentRefusedError | None = None
+        self,
+        offers: Offers,
+        model: str,
+        refusal: PaymentRefusedError | None = None,
+        *,
+        extensions: Mapping[str, object] | None = None,
     ) -> Answer:
-        """Return the 402 for a call of `model`, and why the payment that came was not accepted."""
-        header = offers.demand(refusal, self.extensions(offers, model))
+        """Return the 402 for a call of `model`, and why the payment that came was not accepted.
+
+        `extensions` are those of this call alone.
+        """
+        declared = {**self.extensions(offers, model), **(extensions or {})}
+        header = offers.demand(refusal, declared)
         error = refusal or PaymentRefusedError("payment_required", "this call must be paid")
         return Answer(402, b"", {PAYMENT_REQUIRED: header, "Cache-Control": "no-store"}, error)
 

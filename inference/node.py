@@ -85,7 +85,7 @@ class Node:
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
-            tariff=office.tariff(),
+            tariff=office.tariff,
             observer=observer,
             retries=self.retries,
             ready=self.watcher.ready,

@@ -93,17 +93,18 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
     till.ready()
     work = await call.prepare(entry)
     till.statements.check(entry, work)
-    price = entry.price_for(work)
-    amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
+    rate = till.tariff.rate(entry, work, payment)
+    amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
+    shown = till.tariff.shown(rate, payment)
     if payment is None:  # 3
-        return till.demands.answer(offers, entry.name)
+        return till.demands.answer(offers, entry.name, extensions=shown)
     try:
         secured = await till.cashier.reserve(  # 4, 5
             payment,
             offers,
-            least=least(price, work.input_tokens),
+            least=least(rate.price, work.input_tokens),
             stream=work.streams,
             binding=asked.binding(),
             claim=till.retries.claim(asked.ticket),
@@ -119,14 +120,14 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        return till.demands.answer(offers, entry.name, refusal)
+        return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", paid_headers(header), error)
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    sale = Sale(call, seen, lease, work, amount, secured, asked.ticket)
+    sale = Sale(call, seen, lease, work, rate, secured, asked.ticket)
     return await _finish(sale, coupon, till)
 
 

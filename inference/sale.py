@@ -29,7 +29,7 @@ from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.retries import Retries
 from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
-from inference.tariff import Bill, Tariff
+from inference.tariff import Bill, Rate, Tariff
 from inference.work import Work
 
 # Makes an answer of what was signed and of the PAYMENT-RESPONSE header.
@@ -62,7 +62,7 @@ class Sale:
     seen: Observation
     lease: Lease
     work: Work
-    quote: int
+    rate: Rate
     secured: Secured
     ticket: Ticket | None = None
     claimed: Claimed = field(default_factory=Claimed)
@@ -79,9 +79,9 @@ class Sale:
         return till.tariff.bill(
             tx,
             self.work,
-            self.entry.price_for(self.work),
             payer=self.secured.reservation.payer,
-            model=self.entry.name,
+            entry=self.entry,
+            rate=self.rate,
             scheme=self.secured.scheme,
             claimed=self.claimed,
             seq=seq,
@@ -156,7 +156,7 @@ async def record(
             tx, sale.secured, bill.charged, told=told, receipt_id=sale.receipt_id
         )
         statement = till.statements.about(
-            sale.entry, sale.work, outcome, booked, position, bill.plan
+            sale.entry, sale.work, sale.rate.price, outcome, booked, position, bill.plan
         )
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)

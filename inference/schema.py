@@ -227,6 +227,15 @@ spending = Table(
     PrimaryKeyConstraint("payer", "since", "until"),
 )
 
+# Every price offer that calls were sold by: receipts name them. price_offer.py.
+price_offers = Table(
+    "price_offers",
+    metadata,
+    Column("digest", String(66), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("kept_at", Integer, nullable=False),
+)
+
 # Coupons, trials and subscriptions that were used or bought. payments/plan_book.py.
 allowances = Table(
     "allowances",

@@ -95,6 +95,7 @@ class Statements:
         self,
         entry: CatalogEntry,
         work: Work,
+        price: Price,
         outcome: Outcome,
         booked: Booked,
         at: NextPosition,
@@ -105,7 +106,7 @@ class Statements:
         `plan` says how its charge came about, where that is not its list price.
         """
         standard, digest = self._standard(outcome, booked)
-        payment = _payment(entry.price_for(work), booked, digest)
+        payment = _payment(price, booked, digest)
         kind: type[ReceiptFacts] = ReceiptFacts
         if plan is not None:
             kind = PlannedReceiptFacts

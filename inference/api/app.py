@@ -30,6 +30,7 @@ from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
 from inference.api.cors import open_to_pages
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
+from inference.api.gate import Gate
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle
 from inference.api.responses import respond
@@ -39,6 +40,7 @@ from inference.call import Call
 from inference.catalog import CatalogEntry
 from inference.coupon import coupon_of
 from inference.errors import NodeError, PaymentRefusedError
+from inference.limits import Buckets
 from inference.node import Node
 from inference.payments.x402 import decode_payment
 from inference.work import Work
@@ -56,6 +58,8 @@ _Ask = TypeVar(
 def create_app(node: Node) -> FastAPI:
     """Return the ASGI application of an opened node."""
     app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    if node.config.limits.address.per_minute:
+        app.add_middleware(Gate, buckets=Buckets(node.config.limits.address, "address"))
     open_to_pages(app)
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from inference.errors import NodeError, RequestError, UnavailableError
+from inference.limits import RateLimitedError
 from registry.errors import ChainError, WeightproofError
 
 
@@ -34,6 +35,8 @@ def problem(error: NodeError) -> Response:
     if not error.afresh:
         # OpenAI's clients retry by themselves, and below them a new payment would be made.
         headers["x-should-retry"] = "false"
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(error.retry_after_s)
     body = {
         "error": {
             "message": text,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ from inference.payments import books, channel, exact
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
+from inference.payments.channel_limits import ChannelLimits
 from inference.payments.eip3009 import MARGIN_S, Authorization
 from inference.payments.exact import (
     VerifiedAuthorization,
@@ -75,6 +76,9 @@ class Cashier:
     authorizations: AuthorizationBook
     mover: Mover
     terms: Terms
+    limits: ChannelLimits = field(default_factory=ChannelLimits)
+    # Hears who pays once that is proven, before the chain or the database is asked; may refuse.
+    admit: Callable[[str], None] = lambda _: None
 
     @property
     def network(self) -> str:
@@ -123,6 +127,7 @@ class Cashier:
             return await self._reserve_exact(payment, wanted)
         parsed = parse_batch_payload(payment.payload)
         verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
+        self.admit(verified.payment.config.payer)
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, wanted)
         state = None
@@ -212,6 +217,7 @@ class Cashier:
         def reserve(tx: Connection) -> Reservation:
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
+            self._check_new(tx, verified)
             reservation = self.ledger.reserve(
                 tx,
                 verified,
@@ -225,15 +231,21 @@ class Cashier:
 
         return await self.database.write(reserve)
 
+    def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
+        """Refuse one channel too many; those that are known go on."""
+        if self.limits and self.ledger.account(tx, verified.channel_id) is None:
+            self.limits.check(tx, verified.payment.config.payer)
+
     async def _reserve_deposit(self, verified: VerifiedPayment, wanted: _Wanted) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
         quote, least, now = wanted.quote, wanted.least, wanted.now
         before = await self.mover.channel_state(verified.channel_id, now=now)
-        await self.database.write(
-            lambda tx: self.ledger.check_deposit(
-                tx, verified, quote=quote, least=least, state=before, now=now
-            )
-        )
+
+        def check(tx: Connection) -> None:
+            self._check_new(tx, verified)
+            self.ledger.check_deposit(tx, verified, quote=quote, least=least, state=before, now=now)
+
+        await self.database.write(check)
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
@@ -247,6 +259,7 @@ class Cashier:
     async def _reserve_exact(self, payment: PaymentPayload, wanted: _Wanted) -> Secured:
         parsed = parse_authorization(payment.payload)
         verified = await self._approved(partial(self._verified, parsed, wanted))
+        self.admit(verified.authorization.payer)
 
         def reserve(tx: Connection) -> Reservation:
             reservation = self.authorizations.reserve(

@@ -22,6 +22,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("payer", "since", "until"),
     )
     op.create_table(
+        "price_offers",
+        sa.Column("digest", sa.String(66), primary_key=True),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("kept_at", sa.Integer, nullable=False),
+    )
+    op.create_table(
         "allowances",
         sa.Column("id", sa.String(66), primary_key=True),
         sa.Column("kind", sa.String(12), nullable=False),
@@ -39,4 +45,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     op.drop_table("allowances")
+    op.drop_table("price_offers")
     op.drop_table("spending")
