@@ -69,6 +69,20 @@ class ObserverConfig:
 
 
 @dataclass(frozen=True)
+class DoorConfig:
+    """What one connection may take before it is shown out; see `door`. Seconds and bytes.
+
+    Behind a reverse proxy all payers have its address: raise `max_connections_per_address` there.
+    """
+
+    max_connections: int = 4096
+    max_connections_per_address: int = 512
+    max_header_bytes: int = 32 * 1024
+    header_timeout_s: int = 10
+    body_timeout_s: int = 30
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
@@ -99,6 +113,7 @@ class NodeConfig:
     unload_when_full: bool
     operator: str
     observer: ObserverConfig
+    door: DoorConfig
     models: tuple[ModelConfig, ...]
 
 
@@ -146,6 +161,7 @@ def _node(
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
         observer=_observer(section, registry.path.parent),
+        door=_door(section),
         models=models,
     )
     section.finish()
@@ -160,6 +176,22 @@ def _observer(section: Section, folder: Path) -> ObserverConfig:
         metrics_public=section.flag("metrics_public", False),
         trace_endpoint=_endpoint(section.text("trace_endpoint", "")),
         call_log=log if log in ("", "-") else str(folder / log),
+    )
+
+
+def _door(section: Section) -> DoorConfig:
+    default = DoorConfig()
+    return DoorConfig(
+        max_connections=section.integer("max_connections", default.max_connections, low=1),
+        max_connections_per_address=section.integer(
+            "max_connections_per_address", default.max_connections_per_address, low=1
+        ),
+        # A payment with its deposit takes about 4 KiB.
+        max_header_bytes=section.integer("max_header_bytes", default.max_header_bytes, low=8192),
+        header_timeout_s=section.integer(
+            "header_timeout_s", default.header_timeout_s, low=1, high=600
+        ),
+        body_timeout_s=section.integer("body_timeout_s", default.body_timeout_s, low=1, high=600),
     )
 
 

@@ -51,6 +51,7 @@ def run(
     import uvicorn
 
     from inference.api.app import create_app
+    from inference.door import Door, guarded
     from inference.node import Node
 
     sys.setswitchinterval(SWITCH_S)
@@ -79,6 +80,7 @@ def run(
             create_app(node),
             log_level="warning",
             access_log=False,
+            http=guarded(Door(config.door)),
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
