@@ -13,14 +13,18 @@ from inference.work import Work
 
 @dataclass(frozen=True)
 class Call:
-    """One request as it came: `body` is the exact bytes, `payment` the header or None."""
+    """One request as it came: `body` is the exact bytes, `payment` the header or None.
+
+    `task` is that of the models the route sells, None where it is all. `coupon` is a header too.
+    """
 
     url: str
     body: bytes
     payment: str | None
     model: str
-    task: str
+    task: str | None
     prepare: Callable[[CatalogEntry], Awaitable[Work]]
+    coupon: str = ""
 
     @property
     def path(self) -> str:

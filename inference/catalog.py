@@ -18,7 +18,7 @@ from inference.engine.engines import Engine
 from inference.errors import ModelStoppedError, ModelUnknownError
 from inference.loader import LoadedModel
 from inference.payments.pricing import Price
-from inference.work import Work, is_exact
+from inference.work import Sells, Work, is_exact
 from registry.chain.block import Block
 from registry.verify import VerifiedModel
 
@@ -53,6 +53,8 @@ class CatalogEntry:
 
     def price_for(self, work: Work) -> Price:
         """Return the price of a piece of work."""
+        if isinstance(work, Sells):
+            return work.price
         if is_exact(work):
             return self.exact_price or self.price
         return self.price

@@ -1,4 +1,4 @@
-"""Settings of the node: the sections `node`, `models` and their prices of `weightproof.toml`.
+"""Settings of the node: the sections `node`, `models` and `prices` of `weightproof.toml`.
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
@@ -9,13 +9,15 @@ DATABASE_URL                overrides node.database
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
+from inference.payments.plans import Plans
 from inference.payments.pricing import Price
+from inference.price_config import read_plans, read_prices
 from registry.config import (
     RegistryConfig,
     Section,
@@ -115,6 +117,7 @@ class NodeConfig:
     observer: ObserverConfig
     door: DoorConfig
     models: tuple[ModelConfig, ...]
+    plans: Plans = field(default_factory=Plans)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -122,7 +125,9 @@ def load(explicit: Path | None = None) -> NodeConfig:
     path = find_file(explicit)
     root = read_file(path)
     registry = registry_config(path, root)
-    config = _node(root.section("node"), registry, _models(root, path.parent))
+    prices = root.section("prices")
+    config = _node(root.section("node"), registry, _models(root, path.parent, prices))
+    config = replace(config, plans=read_plans(prices))
     root.finish()
     return config
 
@@ -231,38 +236,27 @@ def _asset(section: Section) -> AssetConfig:
     return asset
 
 
-def _models(root: Section, folder: Path) -> tuple[ModelConfig, ...]:
-    models = tuple(_model(section, folder) for section in root.sections("models"))
+def _models(root: Section, folder: Path, prices: Section) -> tuple[ModelConfig, ...]:
+    models = tuple(_model(section, folder, prices) for section in root.sections("models"))
     names = [model.name for model in models]
     if len(set(names)) != len(names):
         raise ConfigError("two models have the same name")
     return models
 
 
-def _model(section: Section, folder: Path) -> ModelConfig:
-    price = section.section("price")
-    exact = price.section("exact") if "exact" in price else None
+def _model(section: Section, folder: Path, prices: Section) -> ModelConfig:
+    own = "price" in section or "default" not in prices
+    price, exact = read_prices(section.section("price") if own else prices.section("default"))
     files = section.text("folder", "")
     model = ModelConfig(
         name=section.text("name"),
         model_id=_digest("models.id", section.text("id")),
         folder=folder / files if files else None,
-        price=_price(price),
-        exact_price=_price(exact) if exact else None,
+        price=price,
+        exact_price=exact,
     )
-    if exact is not None:
-        exact.finish()
-    price.finish()
     section.finish()
     return model
-
-
-def _price(section: Section) -> Price:
-    return Price(
-        per_call=section.integer("per_call", 0),
-        input_per_million=section.integer("input_per_million", 0),
-        output_per_million=section.integer("output_per_million", 0),
-    )
 
 
 def _origin(text: str) -> str:

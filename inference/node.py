@@ -16,6 +16,8 @@ from typing import Final
 
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
+from inference.database import LockTakenError
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -34,6 +36,8 @@ from inference.watcher import Watcher
 from inference.witness import Witness
 from registry.errors import ConfigError, WeightproofError
 
+# Seconds after which a channel is free again whose call's node was killed.
+_SUCCEED_S: Final = 2
 # A model that is refused with this exit code is itself at fault, not the moment or the machine.
 _REFUSED: Final = 3
 
@@ -70,11 +74,13 @@ class Node:
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
+            demands=Demands(self.signer),
             database=self.database,
             log=self.log,
             statements=Statements(
                 self.signer, receipt_domain(contracts.chain_id, contracts.audit_anchor)
             ),
+            tariff=office.tariff(),
             observer=observer,
             ready=self.watcher.ready,
         )
@@ -139,6 +145,7 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
         tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
+        tasks.append(asyncio.create_task(self._succeed_for_ever()))
         if self.config.settle_every_s:
             tasks.append(asyncio.create_task(self._settle_for_ever()))
         try:
@@ -182,6 +189,14 @@ class Node:
         self._lock.close()
         self.observer.close()
 
+    async def _succeed_for_ever(self) -> None:
+        """End what other nodes left in flight, soon after their processes ended."""
+        while True:
+            await asyncio.sleep(_SUCCEED_S)
+            # Without chain or database it is for the next time, or for another node.
+            with contextlib.suppress(WeightproofError):
+                await asyncio.to_thread(self.settlement.recover)
+
     async def _settle_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self.config.settle_every_s)
@@ -190,6 +205,8 @@ class Node:
             for step in (self.settlement.tick, self.settlement.anchor):
                 try:
                     await asyncio.to_thread(step)
+                    self._settle_error = ""
+                except LockTakenError:  # another node settles for all
                     self._settle_error = ""
                 except WeightproofError as error:
                     self._settle_error = error.message

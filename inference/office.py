@@ -11,15 +11,18 @@ from pathlib import Path
 from inference.audit.anchor import AnchorContract
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
+from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
+from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
 from inference.settlement import Settlement
+from inference.tariff import Tariff
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
 from registry.workspace import Workspace
@@ -73,6 +76,17 @@ class Office:
         )
         cashier = Cashier(database, ledger, authorizations, mover, terms)
         return cls(config, workspace, signer, database, cashier, log, settlement)
+
+    def tariff(self) -> Tariff:
+        """Return what applies the settings' plans to calls."""
+        domain = coupon_domain(self.config.registry.contracts.chain_id, self.signer.address)
+        token = TokenContract(self.workspace.chain, _asset(self.config))
+        return Tariff(
+            book=PlanBook(self.config.plans),
+            coupons=CouponGuard(domain, self.config.operator or self.signer.address),
+            database=self.database,
+            balance_of=token.balance_of,
+        )
 
     def close(self) -> None:
         """Finish what is being written, and close."""

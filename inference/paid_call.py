@@ -23,11 +23,11 @@ from dataclasses import replace
 
 from inference.call import Answer, Call, Stream
 from inference.catalog import Lease
+from inference.coupon import Coupon
 from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
 from inference.observer import Observation
 from inference.paid_stream import stream
 from inference.payments.mover import SettlementPendingError
-from inference.payments.offers import Offers
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError
 from inference.payments.x402 import decode_payment
@@ -62,9 +62,10 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     till.statements.check(entry, work)
     price = entry.price_for(work)
     amount = quote(price, work.input_tokens, work.max_output_tokens)  # 2
+    coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
     if call.payment is None:  # 3
-        return demand(offers)
+        return till.demands.answer(offers, entry.name)
     payment = decode_payment(call.payment)
     try:
         secured = await till.cashier.reserve(  # 4, 5
@@ -77,30 +78,29 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        return demand(offers, refusal)
+        return till.demands.answer(offers, entry.name, refusal)
     except DepositedError as error:
         header = till.cashier.deposit_response(error.moved, error.payer)
         return Answer(error.status, b"", paid_headers(header), error)
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    return await _finish(Sale(call, seen, lease, work, amount, secured), till)
+    return await _finish(Sale(call, seen, lease, work, amount, secured), coupon, till)
 
 
-def demand(offers: Offers, refusal: PaymentRefusedError | None = None) -> Answer:
-    """Return the 402 that says what would be accepted, and why the payment was not."""
-    header = offers.demand(refusal)
-    error = refusal or PaymentRefusedError("payment_required", "this call must be paid")
-    headers = {"PAYMENT-REQUIRED": header, "Cache-Control": "no-store"}
-    return Answer(402, b"", headers, error)
-
-
-async def _finish(sale: Sale, till: Till) -> Answer | Stream:
+async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:
     # `exact` moves money once, and only for an answer that exists: its streams come in one piece.
     metered = sale.secured.scheme != "exact"
     ended = False
     try:
-        answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
+        try:
+            payer, scheme = sale.secured.reservation.payer, sale.secured.scheme
+            claimed = await till.tariff.claim(coupon, payer, scheme=scheme)
+        except NodeError as failure:
+            answer: Answer | Stream = await failed(sale, till, failure)
+        else:
+            sale = replace(sale, claimed=claimed)
+            answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
     finally:
@@ -116,14 +116,13 @@ async def _serve(sale: Sale, till: Till) -> Answer:
         till.catalog.check_sound(sale.entry)
     except NodeError as failure:
         return await failed(sale, till, failure)
-    charged = sale.charge()  # 7
     try:
         sale = replace(sale, secured=await till.cashier.collect(sale.secured))
     except NodeError as failure:
         return await failed(sale, till, failure)
     response = SaltedHash(sale.salts.response).add(body)
     try:
-        statement, header = await record(sale, till, "ok", response, charged)  # 8
+        statement, header = await record(sale, till, "ok", response)  # 7, 8
     except (PaymentRefusedError, ModelStoppedError) as failure:
         # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
         # weights were found changed in this moment.

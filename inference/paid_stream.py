@@ -58,11 +58,10 @@ async def _events(
 
 async def _book_stream(sale: Sale, till: Till, status: str, response: SaltedHash) -> Statement:
     """Charge a stream for what was delivered; nothing if it failed or its model is not sound."""
-    charged = 0 if status == "failed" else sale.charge()
     try:
-        return (await record(sale, till, status, response, charged))[0]
+        return (await record(sale, till, status, response))[0]
     except ModelStoppedError:  # found in this moment: what was delivered may be false
-        return (await record(sale, till, "failed", response, 0))[0]
+        return (await record(sale, till, "failed", response))[0]
 
 
 def _heard(sale: Sale, response: SaltedHash, piece: bytes) -> bytes:

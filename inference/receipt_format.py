@@ -1,12 +1,15 @@
-"""The receipt, format `weightproof/receipt@1`: what the node states about one call.
+"""The receipt, formats `weightproof/receipt@1` and `@2`: what the node states about one call.
 
-Every field is always there. What a call did not have is zero: a refusal that names no known
-model has ModelId 0x00…00, an `exact` payment has no channel, a greedy classifier no sampling.
-Prompts and answers are bound by salted hashes only.
+Format 2 is format 1 and `payment.plan`: it is used where the price knows seconds, or a discount,
+tier, coupon, trial or subscription has a part in the charge. Every field is always there. What a
+call did not have is zero: a refusal that names no known model has ModelId 0x00…00, an `exact`
+payment has no channel, a greedy classifier no sampling. Prompts and answers are bound by salted
+hashes only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Final, TypeAlias
 
@@ -18,9 +21,11 @@ from inference.audit.document import (
     Digest,
     Document,
     FormatError,
+    NestedKind,
     Text,
     TextKind,
 )
+from inference.receipt_plan import PlanFacts
 from registry.errors import CanonicalError
 from registry.signing.canonical import decode_object
 
@@ -137,6 +142,13 @@ class PaymentFacts(Document):
 
 
 @dataclass(frozen=True)
+class PlannedPaymentFacts(PaymentFacts):
+    """The payment, and how its charge came about."""
+
+    plan: PlanFacts
+
+
+@dataclass(frozen=True)
 class RequestFacts(Document):
     """The request: its path, and the salted hash of its body's bytes."""
 
@@ -172,6 +184,13 @@ class ReceiptFacts(Document):
 
 
 @dataclass(frozen=True)
+class PlannedReceiptFacts(ReceiptFacts):
+    """What the paid call knows, where a plan had a part in its charge."""
+
+    payment: PlannedPaymentFacts
+
+
+@dataclass(frozen=True)
 class Receipt(ReceiptFacts):
     """The facts, at index `seq` of the log of `node`, after the entry with leaf hash `prev`."""
 
@@ -183,9 +202,48 @@ class Receipt(ReceiptFacts):
 
     @classmethod
     def of(cls, facts: ReceiptFacts, *, seq: int, prev: bytes, node: str) -> Receipt:
-        """Place facts in the log."""
+        """Place facts in the log, in the format that can state them."""
+        kind = PlannedReceipt if isinstance(facts, PlannedReceiptFacts) else Receipt
         values = {field.name: getattr(facts, field.name) for field in fields(ReceiptFacts)}
-        return cls(**values, seq=seq, prev=prev, node=node)
+        return kind(**values, seq=seq, prev=prev, node=node)
+
+    @property
+    def plan(self) -> PlanFacts | None:
+        """How the charge came about, None where it is the list price of tokens alone."""
+        return None
+
+
+@dataclass(frozen=True)
+class PlannedReceipt(Receipt):
+    """A receipt of format 2."""
+
+    FORMAT: ClassVar[str] = "weightproof/receipt@2"
+
+    payment: PlannedPaymentFacts
+
+    @property
+    def plan(self) -> PlanFacts:
+        """How the charge came about."""
+        return self.payment.plan
+
+
+class ReceiptKind(NestedKind):
+    """A receipt inside a document, of any format known here."""
+
+    def __init__(self) -> None:
+        super().__init__(Receipt)
+
+    def check(self, value: object, path: str) -> Document:
+        """Refuse anything but a receipt."""
+        if not isinstance(value, Receipt):
+            raise FormatError(path, f"{type(value).__name__} where a receipt belongs")
+        return value
+
+    def load(self, value: object, path: str) -> Receipt:
+        """Return the receipt, by the format it names."""
+        named = value.get("format") if isinstance(value, Mapping) else None
+        kind = PlannedReceipt if named == PlannedReceipt.FORMAT else Receipt
+        return kind.from_json(value, path)
 
 
 def parse_receipt(data: bytes) -> Receipt:
@@ -194,4 +252,4 @@ def parse_receipt(data: bytes) -> Receipt:
         value = decode_object(data, max_bytes=MAX_BYTES)
     except CanonicalError as error:
         raise FormatError("receipt", str(error)) from error
-    return Receipt.from_json(value, "receipt")
+    return ReceiptKind().load(value, "receipt")

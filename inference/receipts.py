@@ -5,7 +5,8 @@ charge, request, response and log position. The payer gets the salts beside it a
 of it offline; the log holds the same receipt without the salts, so that nobody else can test
 guesses of a short prompt.
 
-What format 1 fixes for ever: `salted_hash`, `token_digest` and `price_of`.
+What format 1 fixes for ever: `salted_hash`, `token_digest` and `price_of`; format 2 the arithmetic
+of `receipt_plan`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from sqlalchemy import Connection, select
 
@@ -22,6 +23,7 @@ from inference import schema
 from inference.audit.document import Digest, Document, FormatError, Signature
 from inference.audit.entry import RECEIPT, Entry
 from inference.errors import AuditError
+from inference.prepared import Prepared
 from inference.receipt_format import (
     FAILED,
     MAX_BYTES,
@@ -29,8 +31,10 @@ from inference.receipt_format import (
     PriceFacts,
     Receipt,
     ReceiptFacts,
+    ReceiptKind,
     parse_receipt,
 )
+from inference.receipt_plan import NO_TIME
 from registry.errors import SignatureError
 from registry.signing.canonical import JsonObject, decode_object, encode
 from registry.signing.signer import Signer, recover
@@ -50,6 +54,7 @@ RECEIPT_STRUCT: Final = Struct(
 )
 SALT_BYTES: Final = 32
 _PER_MILLION: Final = 1_000_000
+_STORE: Final = Prepared(schema.receipts.insert())
 _TOKENS_PREFIX: Final = b"weightproof/tokens@1\0"
 
 
@@ -100,7 +105,7 @@ class SignedReceipt:
 
 @dataclass(frozen=True)
 class _Signed(Document):
-    receipt: Receipt
+    receipt: Annotated[Receipt, ReceiptKind()]
     signature: Signature
 
 
@@ -138,10 +143,13 @@ def token_digest(ids: Iterable[int]) -> bytes:
     return hashlib.sha256(_TOKENS_PREFIX + packed).digest()
 
 
-def price_of(price: PriceFacts, input_tokens: int, output_tokens: int) -> int:
-    """Return what a call of that many tokens costs: rounded up once, in the node's favour."""
+def price_of(price: PriceFacts, input_tokens: int, output_tokens: int, time: int = 0) -> int:
+    """Return the list price of a call of that many tokens: rounded up once.
+
+    `time` is what computing costs beside, in millionths of an atomic unit.
+    """
     tokens = input_tokens * price.input_per_million + output_tokens * price.output_per_million
-    return price.per_call - (-tokens // _PER_MILLION)
+    return price.per_call - (-(tokens + time) // _PER_MILLION)
 
 
 def issue(
@@ -217,27 +225,35 @@ def check_bytes(signed: SignedReceipt, *, request: bytes | None, response: bytes
 
 
 def check_charge(signed: SignedReceipt) -> None:
-    """Raise `AuditError` (5) unless quote and charge follow from price and token counts.
+    """Raise `AuditError` (5) unless quote and charge follow from price, usage and plan.
 
-    The quote is the price of the input and of the most output allowed. A channel is charged for
-    the tokens there were; `exact` transfers the quote; what was refused or failed costs nothing.
+    The quote is the list price of the input and of the most output and time allowed. A channel is
+    charged for what there was, less what the plan takes off; `exact` transfers the quote; what was
+    refused or failed costs nothing.
     """
-    tokens, payment = signed.receipt.tokens, signed.receipt.payment
+    tokens, payment, plan = signed.receipt.tokens, signed.receipt.payment, signed.receipt.plan
     if payment.charged > payment.quote:
         text = f"charged {payment.charged}, more than the {payment.quote} quoted"
         raise _refused(5, text, signed)
     if signed.receipt.status in (REFUSED, FAILED):
-        if payment.charged:
+        if payment.charged or plan is not None:
             raise _refused(5, f"a {signed.receipt.status} call was charged", signed)
         return
     limit = signed.receipt.sampling.max_tokens
     if tokens.output > limit:
         raise _refused(5, f"{tokens.output} tokens came out, {limit} were allowed", signed)
-    quote = price_of(payment.price, tokens.input, limit)
+    time = plan.time if plan else NO_TIME
+    quote = price_of(payment.price, tokens.input, limit, time.quoted)
     if payment.quote != quote:
         raise _refused(5, f"quoted {payment.quote}, the price makes it {quote}", signed)
-    cost = price_of(payment.price, tokens.input, tokens.output)
-    due = quote if payment.scheme == "exact" else cost
+    cost = price_of(payment.price, tokens.input, tokens.output, time.used)
+    listed = due = quote if payment.scheme == "exact" else cost
+    if plan is not None:
+        if plan.listed != listed:
+            raise _refused(5, f"list price {plan.listed}, the price makes it {listed}", signed)
+        if fault := plan.fault():
+            raise _refused(5, fault, signed)
+        due = plan.due
     if payment.charged != due:
         raise _refused(5, f"charged {payment.charged}, price and tokens make it {due}", signed)
 
@@ -253,7 +269,7 @@ def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
         "salts": encode(signed.salts.to_json() if signed.salts else {}).decode(),
         "created_at": signed.receipt.served_at,
     }
-    tx.execute(schema.receipts.insert(), values)
+    _STORE.run(tx, values)
 
 
 def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:

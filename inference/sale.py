@@ -18,13 +18,15 @@ from inference.audit.log import AuditLog
 from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
+from inference.demands import Demands
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
-from inference.payments.pricing import charge
+from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
-from inference.statements import Outcome, Statement, Statements
+from inference.statements import SERVED, Outcome, Statement, Statements
+from inference.tariff import Bill, Tariff
 from inference.work import Work
 
 # Seconds between tries to write down a call that was served while the database was busy.
@@ -37,9 +39,11 @@ class Till:
 
     catalog: Catalog
     cashier: Cashier
+    demands: Demands
     database: Database
     log: AuditLog
     statements: Statements
+    tariff: Tariff
     observer: Observer
     ready: Callable[[], None]
 
@@ -54,6 +58,7 @@ class Sale:
     work: Work
     quote: int
     secured: Secured
+    claimed: Claimed = field(default_factory=Claimed)
     salts: Salts = field(default_factory=Salts.random)
 
     @property
@@ -61,11 +66,19 @@ class Sale:
         """The model that answers."""
         return self.lease.entry
 
-    def charge(self) -> int:
-        """Return what the call costs: `exact` pays its quote, a channel what was used."""
-        if self.secured.scheme == "exact":
-            return self.quote
-        return charge(self.entry.price_for(self.work), self.work.usage)
+    def bill(self, tx: Connection, till: Till, *, seq: int, at: int) -> Bill:
+        """Return what the call costs at place `seq` of the log, at unix second `at`."""
+        return till.tariff.bill(
+            tx,
+            self.work,
+            self.entry.price_for(self.work),
+            payer=self.secured.reservation.payer,
+            model=self.entry.name,
+            scheme=self.secured.scheme,
+            claimed=self.claimed,
+            seq=seq,
+            at=at,
+        )
 
 
 def check_still_sold(sale: Sale, till: Till) -> None:
@@ -84,7 +97,7 @@ async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
 async def give_back(sale: Sale, till: Till) -> str:
     """Release the call and sign that it failed and cost nothing; return the header."""
     nothing = SaltedHash(sale.salts.response)
-    _, header = await record(sale, till, "failed", nothing, 0, told=False)
+    _, header = await record(sale, till, "failed", nothing, told=False)
     return header
 
 
@@ -93,17 +106,16 @@ async def record(
     till: Till,
     status: str,
     response: SaltedHash,
-    charged: int,
     *,
     told: bool = True,
 ) -> tuple[Statement, str]:
-    """Step 8: charge, receipt and log entry stand or fall together.
+    """Take steps 7 and 8: charge, receipt and log entry stand or fall together.
 
-    `told` is False when the payer was told of no charge: a prepaid quote is taken back then.
+    What was not served costs nothing. `told` is False when the payer was told of no charge: a
+    prepaid quote is taken back then.
     """
     outcome = Outcome(
         status=status,
-        charged=charged,
         served_at=int(time.time()),
         url=sale.call.url,
         path=sale.call.path,
@@ -113,16 +125,23 @@ async def record(
         block=till.catalog.block(sale.entry),
     )
 
+    served = status in SERVED
+
     def commit(tx: Connection) -> tuple[Statement, str]:
-        if charged and sale.secured.scheme != "exact":
+        if served and sale.secured.scheme != "exact":
             # The last moment: this transaction may have waited. An `exact` payment has moved.
             till.catalog.check_sound(sale.entry)
-        booked = till.cashier.book(tx, sale.secured, charged, told=told)
         position = till.log.next_position(tx)
-        statement = till.statements.about(sale.entry, sale.work, outcome, booked, position)
+        bill = Bill(0)
+        if served:
+            bill = sale.bill(tx, till, seq=position.seq, at=outcome.served_at)
+        booked = till.cashier.book(tx, sale.secured, bill.charged, told=told)
+        statement = till.statements.about(
+            sale.entry, sale.work, outcome, booked, position, bill.plan
+        )
         till.log.append(tx, statement.receipt.entry())
         store_receipt(tx, statement.receipt)
-        if charged:
+        if served:
             till.catalog.mark_paid(sale.entry)
         return statement, till.cashier.response(booked, statement.extensions)
 

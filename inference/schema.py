@@ -10,6 +10,7 @@ they are stored as decimal text and added in Python, inside the transaction that
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ForeignKey,
     Index,
@@ -49,6 +50,9 @@ class Amount(TypeDecorator[int]):
         return None if value is None else int(value)
 
 
+# 64 bits in both databases; SQLite's INTEGER has them.
+Whole = BigInteger().with_variant(Integer, "sqlite")
+
 metadata = MetaData()
 
 # Whose database this is: chain_id, channels (contract address), node (address). database.py.
@@ -57,6 +61,19 @@ meta = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# The processes that had this database open; what is in flight carries its instance. `mark` is the
+# number of its last transaction: what became of a COMMIT that nobody answered is read from it.
+# instance.py.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("started_at", Whole, nullable=False),
+    Column("ended_at", Whole, nullable=False),  # 0 while it lives, or nobody has ended it yet
+    Column("mark", Whole, nullable=False),
+    Index("instances_ended", "ended_at"),
 )
 
 # One row per payment channel. payments/ledger.py.
@@ -78,11 +95,11 @@ channels = Table(
     Column("balance", Amount, nullable=False),
     Column("total_claimed", Amount, nullable=False),
     Column("withdraw_amount", Amount, nullable=False),
-    Column("withdraw_requested_at", Integer, nullable=False),  # unix seconds, 0 = none
+    Column("withdraw_requested_at", Whole, nullable=False),  # unix seconds, 0 = none
     Column("refund_nonce", Amount, nullable=False),
-    Column("mirrored_block", Integer, nullable=False),
-    Column("mirrored_at", Integer, nullable=False),
-    Column("created_at", Integer, nullable=False),
+    Column("mirrored_block", Whole, nullable=False),
+    Column("mirrored_at", Whole, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Index("channels_payer", "payer"),
 )
 
@@ -99,7 +116,8 @@ reservations = Table(
     Column("least", Amount, nullable=False),  # the least it can cost
     Column("known", Amount, nullable=False),  # the cumulative charge its voucher built upon
     Column("told", Amount, nullable=False),  # of a stream's quote, what raised `charged`
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("instance", String(32), nullable=False, server_default=""),
     Index("reservations_channel", "channel_id"),
 )
 
@@ -117,7 +135,8 @@ authorizations = Table(
     Column("valid_before", Amount, nullable=False),  # unix seconds, a uint256 in the payload
     Column("state", String(9), nullable=False),  # reserved settling settled unknown released
     Column("tx_hash", String(66), nullable=True),
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("instance", String(32), nullable=False, server_default=""),
     PrimaryKeyConstraint("asset", "payer", "nonce"),
     Index("authorizations_state", "state"),
 )
@@ -127,12 +146,12 @@ receipts = Table(
     "receipts",
     metadata,
     Column("id", String(66), primary_key=True),
-    Column("seq", Integer, nullable=False, unique=True),
+    Column("seq", Whole, nullable=False, unique=True),
     Column("payer", String(42), nullable=False),
     Column("json", Text, nullable=False),
     Column("signature", Text, nullable=False),
     Column("salts", Text, nullable=False),  # JSON; given to the payer only
-    Column("created_at", Integer, nullable=False),
+    Column("created_at", Whole, nullable=False),
     Index("receipts_payer", "payer"),
 )
 
@@ -140,15 +159,15 @@ receipts = Table(
 log_entries = Table(
     "log_entries",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Whole, primary_key=True, autoincrement=False),
     Column("leaf_hash", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 log_nodes = Table(
     "log_nodes",
     metadata,
-    Column("level", Integer, nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("level", Whole, nullable=False),
+    Column("position", Whole, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("level", "position"),
 )
@@ -157,8 +176,35 @@ log_nodes = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("size", Whole, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
     Column("note", Text, nullable=False),
     Column("anchored_tx", String(66), nullable=True),
+)
+
+# What a payer was charged within a period of the volume tiers. payments/plan_book.py.
+spending = Table(
+    "spending",
+    metadata,
+    Column("payer", String(42), nullable=False),
+    Column("since", Integer, nullable=False),  # unix seconds, as `until`
+    Column("until", Integer, nullable=False),
+    Column("spent", Amount, nullable=False),
+    PrimaryKeyConstraint("payer", "since", "until"),
+)
+
+# Coupons, trials and subscriptions that were used or bought. payments/plan_book.py.
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("id", String(66), primary_key=True),
+    Column("kind", String(12), nullable=False),  # coupon | trial | subscription
+    Column("name", String(64), nullable=False),  # of the trial or subscription
+    Column("payer", String(42), nullable=False),  # empty for a coupon that its bearer may use
+    Column("unit", String(6), nullable=False),  # calls | amount
+    Column("quota", Amount, nullable=False),
+    Column("used", Amount, nullable=False),
+    Column("until", Integer, nullable=False),  # unix seconds, 0 = no end
+    Column("created_at", Integer, nullable=False),
+    Index("allowances_payer", "payer", "kind"),
 )

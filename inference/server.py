@@ -7,11 +7,14 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from inference.config import NodeConfig
 from registry.errors import ConfigError
 from registry.terminal import Terminal
+
+if TYPE_CHECKING:
+    import uvicorn
 
 # Seconds that calls in flight get to finish when the node is told to stop.
 _GRACE_S: Final = 30
@@ -23,7 +26,9 @@ SWITCH_S: Final = 0.0005
 
 def listen(host: str, port: int) -> socket.socket:
     """Bind before anything is loaded: a port that is taken is found out at once."""
-    listener = socket.socket()
+    # asyncio sends small packets at once only where a socket says that it is TCP. Else each answer
+    # whose head and body are two packets waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -48,8 +53,6 @@ def run(
     # uvicorn raises the signal again when it has stopped: asked to end, the command has succeeded.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # torch takes seconds to import, and a port that is taken is told before.
-    import uvicorn
-
     from inference.api.app import create_app
     from inference.door import Door, guarded
     from inference.node import Node
@@ -75,17 +78,24 @@ def run(
         },
         title="serving; Ctrl-C stops it",
     )
-    server = uvicorn.Server(
+    server = uvicorn_server(create_app(node))
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+
+
+def uvicorn_server(app: Any) -> uvicorn.Server:
+    """Return what stands between a socket and a node's application."""
+    import uvicorn
+
+    return uvicorn.Server(
         uvicorn.Config(
-            create_app(node),
+            app,
             log_level="warning",
             access_log=False,
             http=guarded(Door(config.door)),
             timeout_graceful_shutdown=_GRACE_S,
         )
     )
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
 
 
 def _cannot_listen(where: str, error: OSError) -> ConfigError:

@@ -41,6 +41,7 @@ from inference.payments.ledger import ChannelLedger, Claim
 from inference.payments.reservation import Reservation
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.succession import Succession
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
 from registry.errors import TransactionFailedError
@@ -48,6 +49,8 @@ from registry.signing.signer import Signer
 
 # Seconds after which a refund that is still open was not seen to end: the chain's own wait, twice.
 _OUTCOME_S: Final = 300
+# Held by the node that sends for all channels: two would claim the same, and take one nonce.
+_ALONE: Final = "settlement"
 # A hundred rows take 2.1 M gas (x402's canonical build), far below a block's limit.
 MAX_CLAIMS: Final = 100
 
@@ -106,7 +109,16 @@ class Settlement:
     from_block: int = 0
 
     def tick(self) -> Settled:
-        """Run steps 1 to 4. Raises `ChainError`; what was done before it stays done."""
+        """Run steps 1 to 4, one node at a time: `LockTakenError` while another is at it.
+
+        Raises `ChainError`; what was done before it stays done.
+        """
+        with self.database.exclusive(_ALONE):
+            settled = self._claim_and_settle()
+        self.resolve()
+        return settled
+
+    def _claim_and_settle(self) -> Settled:
         self._mirror([claim.channel_id for claim in self._claims()])  # 1
         claims = self._claims()
         gas = sum(
@@ -115,7 +127,6 @@ class Settlement:
         )
         amount, settle_gas = self._settle()  # 3
         claimed = sum(claim.total - claim.claimed for claim in claims)
-        self.resolve()
         return Settled(len(claims), claimed, amount, gas + settle_gas)
 
     def checkpoint(self) -> SignedCheckpoint:
@@ -137,6 +148,10 @@ class Settlement:
 
     def anchor(self) -> AnchoredHead:
         """Sign the head and write it on chain (6), unless nothing but its own note is new."""
+        with self.database.exclusive(_ALONE):
+            return self._anchor()
+
+    def _anchor(self) -> AnchoredHead:
         signed = self.checkpoint()
         head = signed.checkpoint
         if self.database.read(lambda tx: self._is_anchored(tx, head.size)):
@@ -154,6 +169,7 @@ class Settlement:
     def start(self, software: str) -> None:
         """Open the log for a node that begins to sell, and settle what it left open."""
         self.recover()
+        self.resolve()
         body = StartBody(
             node=self.signer.address,
             origin=self.log.origin,
@@ -165,20 +181,22 @@ class Settlement:
         self.database.write_now(lambda tx: self.log.append(tx, entry_of(self.log.size(tx), body)))
 
     def recover(self) -> None:
-        """End what was in flight when the node stopped; only at its start, before any call."""
-        recovered = self.database.write_now(self.ledger.recover)
-        self.database.write_now(self.authorizations.recover)
-        for reservation in recovered.refunds:
+        """End what ended processes left in flight, and ask the chain what it cannot tell."""
+        ended = Succession(self.database, self.ledger, self.authorizations).end_dead()
+        for reservation in (refund for recovered in ended for refund in recovered.refunds):
             self._resolve_refund(reservation)
-        self.resolve()
+        if ended:
+            self.resolve()
 
     def resolve(self) -> None:
         """Ask the chain about payments and refunds whose outcome was not seen."""
         before = int(time.time()) - _OUTCOME_S
-        for unsettled in self.database.read(self.authorizations.unsettled):
-            self._resolve(unsettled)
-        for refund in self.database.read(lambda tx: self.ledger.stale_refunds(tx, before=before)):
-            self._resolve_refund(refund)
+        with self.database.exclusive("outcomes"):
+            for unsettled in self.database.read(self.authorizations.unsettled):
+                self._resolve(unsettled)
+            stale = self.database.read(lambda tx: self.ledger.stale_refunds(tx, before=before))
+            for refund in stale:
+                self._resolve_refund(refund)
 
     def report(self, incident: str, subject: str, detail: str) -> None:
         """Put an incident into the log."""

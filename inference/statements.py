@@ -21,6 +21,8 @@ from inference.receipt_format import (
     BlockFacts,
     ModelFacts,
     PaymentFacts,
+    PlannedPaymentFacts,
+    PlannedReceiptFacts,
     PriceFacts,
     ReceiptFacts,
     RequestFacts,
@@ -29,6 +31,7 @@ from inference.receipt_format import (
     SamplingFacts,
     TokenFacts,
 )
+from inference.receipt_plan import PlanFacts
 from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
 from inference.work import Work, is_exact, sampling_facts
 from registry.chain.block import Block
@@ -48,7 +51,6 @@ class Outcome:
     """
 
     status: str
-    charged: int
     served_at: int
     url: str
     path: str
@@ -83,11 +85,25 @@ class Statements:
             raise RequestError(f"no receipt can state this: {error.message}") from error
 
     def about(
-        self, entry: CatalogEntry, work: Work, outcome: Outcome, booked: Booked, at: NextPosition
+        self,
+        entry: CatalogEntry,
+        work: Work,
+        outcome: Outcome,
+        booked: Booked,
+        at: NextPosition,
+        plan: PlanFacts | None = None,
     ) -> Statement:
-        """Return the signed statements about a call that was booked, for log position `at`."""
+        """Return the signed statements about a call that was booked, for log position `at`.
+
+        `plan` says how its charge came about, where that is not its list price.
+        """
         standard, digest = self._standard(outcome, booked)
-        facts = ReceiptFacts(
+        payment = _payment(entry.price_for(work), booked, digest)
+        kind: type[ReceiptFacts] = ReceiptFacts
+        if plan is not None:
+            kind = PlannedReceiptFacts
+            payment = PlannedPaymentFacts(**vars(payment), plan=plan)
+        facts = kind(
             id="rcpt_" + secrets.token_urlsafe(18),
             status=outcome.status,
             served_at=outcome.served_at,
@@ -100,7 +116,7 @@ class Statements:
                 input=work.input_tokens,
                 output=len(work.output_ids),
             ),
-            payment=_payment(entry.price_for(work), booked, digest),
+            payment=payment,
             request=RequestFacts(outcome.path, salted_hash(outcome.salts.request, outcome.request)),
             response=ResponseFacts(work.finish, outcome.response_hash),
         )

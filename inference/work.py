@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from inference.engine.sampling import Sampling
 from inference.errors import NodeError
-from inference.payments.pricing import Usage
+from inference.payments.plans import Subscription
+from inference.payments.pricing import Price, Usage
 from inference.receipt_format import SamplingFacts
 
 
@@ -58,6 +59,14 @@ class Generates(Protocol):
 
     exact: bool
     payer: str
+
+
+@runtime_checkable
+class Sells(Protocol):
+    """What work has beside that sells a subscription: what is sold, at a price of its own."""
+
+    offer: Subscription
+    price: Price
 
 
 def is_exact(work: Work | None) -> bool:

@@ -53,6 +53,18 @@ class Section:
             raise ConfigError(f"{self._full(key)} must be a list of texts in quotes")
         return tuple(value)
 
+    def pairs(self, key: str) -> tuple[tuple[int, int], ...]:
+        """Return a list of pairs of integers from 0 on, empty when absent."""
+        value = self._value(key, list, [])
+        for pair in value:
+            if (
+                not isinstance(pair, list)
+                or len(pair) != 2
+                or not all(type(item) is int and 0 <= item <= 2**63 for item in pair)
+            ):
+                raise ConfigError(f"{self._full(key)} must be a list of pairs of whole numbers")
+        return tuple((first, second) for first, second in value)
+
     def section(self, key: str) -> Section:
         """Return the table below `key`, empty when absent."""
         return Section(self._full(key), self._value(key, dict, {}))

@@ -26,6 +26,7 @@ SOURCES = {
     "ModelRegistry": "contracts/ModelRegistry.sol",
     "Attestations": "contracts/Attestations.sol",
     "AuditAnchor": "contracts/AuditAnchor.sol",
+    "NodeRegistry": "contracts/NodeRegistry.sol",
     "PaymentChannels": "contracts/PaymentChannels.sol",
     "ERC3009DepositCollector": "contracts/ERC3009DepositCollector.sol",
     "DevUSD": "contracts/dev/DevUSD.sol",

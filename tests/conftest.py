@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,6 +13,7 @@ from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment, deploy
 from registry.chain.devnet import Devnet
 from registry.signing.signer import ANVIL_CHAIN_ID, Signer
+from tests.postgres import PostgresServer, binaries, started
 
 # A shared machine may be slow at any moment; that is no failure of a property.
 settings.register_profile(
@@ -49,6 +51,27 @@ def restored(devnet: Devnet, deployment: Deployment) -> Iterator[Devnet]:
     snapshot = devnet.snapshot()
     yield devnet
     devnet.revert(snapshot)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server; `create` makes a database in it."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
+    with started() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database; the test runs once for each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/node.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture(scope="session")

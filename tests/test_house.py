@@ -34,10 +34,14 @@ ONLY = {
         "scripts",
     ],
     "fastapi": ["inference/api"],
-    "sqlite3": ["inference/database.py"],
+    "sqlite3": ["inference/sqlite.py"],
     "ipfshttpclient": ["registry/ipfs/kubo.py"],
     "solcx": ["scripts/compile_contracts.py"],
-    "x402": ["inference/client.py", "inference/wallet.py"],
+    "x402": [
+        "inference/client.py",
+        "inference/wallet.py",
+        "scripts/payments_bench/official_server.py",
+    ],
 }
 ONLY["transformers"] = ONLY["torch"]
 # Strangers: none of these imports another of them.

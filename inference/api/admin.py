@@ -28,7 +28,7 @@ from inference.errors import (
 )
 from inference.node import Node
 from inference.operator import SCHEME, ModelRefusedError, OperatorRefusedError
-from inference.payments.pricing import Price
+from inference.payments.pricing import MAX_SECONDS, Price
 from registry.errors import ChainError, ConfigError, WeightproofError
 
 # A load's body takes some 300 bytes, and a path 4096 at most.
@@ -46,6 +46,8 @@ class PriceBody(BaseModel):
     per_call: _Atoms = 0
     input_per_million: _Atoms = 0
     output_per_million: _Atoms = 0
+    per_second: _Atoms = 0
+    most_seconds: Annotated[int, Field(ge=0, le=MAX_SECONDS)] = 0
 
 
 class LoadRequest(BaseModel):

@@ -20,6 +20,7 @@ class Answers:
         self._requests = tuple(requests)
         self._tokens: list[list[int]] = [[] for _ in self._requests]
         self._margins: list[list[float]] = [[] for _ in self._requests]
+        self._compute_s = 0.0
         self._reasons: list[str] = [CANCELLED for _ in self._requests]
 
     @property
@@ -36,6 +37,11 @@ class Answers:
     def output_tokens(self) -> int:
         """Return how many tokens were told of so far."""
         return sum(len(tokens) for tokens in self._tokens)
+
+    @property
+    def compute_ms(self) -> int:
+        """Return for how long the engine has been at the answers, the longest of them."""
+        return int(self._compute_s * 1000)
 
     @property
     def finish(self) -> str:
@@ -62,6 +68,7 @@ class Answers:
                     if delta is not None:
                         self._tokens[number].extend(delta.token_ids)
                         self._margins[number].extend(choice.margin for choice in delta.choices)
+                        self._compute_s = max(self._compute_s, delta.compute_s)
                         self._reasons[number] = delta.finish_reason or CANCELLED
                         yield number, delta
         finally:
@@ -77,11 +84,16 @@ async def _singly(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
         last = len(delta.token_ids) - 1
         for place in range(last):
             yield Delta(
-                "", delta.token_ids[place : place + 1], None, delta.choices[place : place + 1]
+                "",
+                delta.token_ids[place : place + 1],
+                None,
+                delta.choices[place : place + 1],
+                delta.compute_s,
             )
         yield Delta(
             delta.text,
             delta.token_ids[max(last, 0) :],
             delta.finish_reason,
             delta.choices[max(last, 0) :],
+            delta.compute_s,
         )

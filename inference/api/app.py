@@ -20,32 +20,42 @@ from inference.api import (
     embeddings,
     metrics,
     models,
+    prices,
     proofs,
+    subscriptions,
 )
 from inference.api.body import read_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
+from inference.api.cors import open_to_pages
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
 from inference.api.problems import handle, problem
 from inference.api.schemas import parse
 from inference.api.sse import EventStream
+from inference.api.subscriptions import SubscriptionRequest
 from inference.call import Answer, Call, Stream
 from inference.catalog import CatalogEntry
+from inference.coupon import coupon_of
 from inference.errors import NodeError, PaymentRefusedError
 from inference.node import Node
-from inference.paid_call import demand
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
-_Ask = TypeVar("_Ask", ChatRequest, CompletionRequest, ClassifyRequest, EmbeddingsRequest)
-# Browser clients may read only what is named here (x402 over HTTP, CORS).
-_EXPOSED = "PAYMENT-REQUIRED, PAYMENT-RESPONSE"
+_Ask = TypeVar(
+    "_Ask",
+    ChatRequest,
+    CompletionRequest,
+    ClassifyRequest,
+    EmbeddingsRequest,
+    SubscriptionRequest,
+)
 
 
 def create_app(node: Node) -> FastAPI:
     """Return the ASGI application of an opened node."""
     app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    open_to_pages(app)
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -53,7 +63,11 @@ def create_app(node: Node) -> FastAPI:
     _paid(app, node, COMPLETIONS_PATH, "chat", CompletionRequest, completions.prepare)
     _paid(app, node, "/v1/classify", "classify", ClassifyRequest, classify.prepare)
     _paid(app, node, "/v1/embeddings", "embed", EmbeddingsRequest, embeddings.prepare)
+    if node.config.plans.subscriptions:
+        sell = subscriptions.seller(node.config.plans)
+        _paid(app, node, subscriptions.PATH, None, SubscriptionRequest, sell)
     app.include_router(models.router(node))
+    app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
@@ -74,7 +88,7 @@ def _paid(
     app: FastAPI,
     node: Node,
     path: str,
-    task: str,
+    task: str | None,
     kind: type[_Ask],
     prepare: Callable[[CatalogEntry, _Ask], Awaitable[Work]],
 ) -> None:
@@ -92,34 +106,35 @@ def _paid(
             model=ask.model,
             task=task,
             prepare=lambda entry: prepare(entry, ask),
+            coupon=coupon_of(request.headers),
         )
         return _respond(await paid_call.run(call, node.till))
 
     async def get(request: Request) -> Response:
         offers = node.cashier.offers(node.config.public_url + path, 0)
+        model = next((entry.name for entry in node.catalog if entry.task == task), "")
         header = request.headers.get("payment-signature")
         if header is None:
-            return _respond(demand(offers))
+            return _respond(node.till.demands.answer(offers, model))
         payment = decode_payment(header)
         try:
             settled = await node.refund(payment, offers)
         except PaymentRefusedError as refusal:
-            return _respond(demand(offers, refusal))
+            return _respond(node.till.demands.answer(offers, model, refusal))
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
-    app.add_api_route(path, post, methods=["POST"], response_model=None, name=task)
-    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{task} refund")
+    name = path.rpartition("/")[2]
+    app.add_api_route(path, post, methods=["POST"], response_model=None, name=name)
+    app.add_api_route(path, get, methods=["GET"], response_model=None, name=f"{name} refund")
 
 
 def _respond(result: Answer | Stream) -> Response:
     if isinstance(result, Stream):
-        headers = {**result.headers, "Access-Control-Expose-Headers": _EXPOSED}
-        return EventStream(result.events, headers)
+        return EventStream(result.events, result.headers)
     if result.failure is not None:
         response = problem(result.failure)
         response.status_code = result.status
     else:
         response = Response(result.body, result.status, media_type=result.media_type)
     response.headers.update(result.headers)
-    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     return response

@@ -40,7 +40,7 @@ class ClassifyWork(ReadWork):
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
-        results = await self._score()
+        results = await self._timed(self._score())
         data = [
             {"index": index, "label": best(scores), "scores": scores}
             for index, scores in enumerate(results)

@@ -30,7 +30,8 @@ class EmbedWork(ReadWork):
 
     async def perform(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as one piece."""
-        vectors = told(await self._embedder.embed(self._encoded), as_base64=self._as_base64)
+        rows = await self._timed(self._embedder.embed(self._encoded))
+        vectors = told(rows, as_base64=self._as_base64)
         data = [
             {"object": "embedding", "index": index, "embedding": vector}
             for index, vector in enumerate(vectors)

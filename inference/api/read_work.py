@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from inference.api.sse import DONE, event
 from inference.errors import NodeError
 from inference.payments.pricing import Usage
+
+_T = TypeVar("_T")
 
 
 class ReadWork:
@@ -21,11 +25,20 @@ class ReadWork:
     def __init__(self, input_tokens: int, input_ids: tuple[int, ...]) -> None:
         self.input_tokens = input_tokens
         self.input_ids = input_ids
+        self._compute_ms = 0
 
     @property
     def usage(self) -> Usage:
-        """Return the tokens read."""
-        return Usage(self.input_tokens, 0)
+        """Return the tokens read, and how long that took."""
+        return Usage(self.input_tokens, 0, self._compute_ms)
+
+    async def _timed(self, reading: Awaitable[_T]) -> _T:
+        """Wait for the engine, and note for how long."""
+        began = time.monotonic()
+        try:
+            return await reading
+        finally:
+            self._compute_ms = int((time.monotonic() - began) * 1000)
 
     @property
     def output_ids(self) -> tuple[int, ...]:

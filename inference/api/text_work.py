@@ -57,8 +57,9 @@ class TextWork:
 
     @property
     def usage(self) -> Usage:
-        """Return tokens read, each prompt once, and tokens delivered."""
-        return Usage(self.input_tokens, self._answers.output_tokens)
+        """Return tokens read, each prompt once, tokens delivered, and how long that took."""
+        answers = self._answers
+        return Usage(self.input_tokens, answers.output_tokens, answers.compute_ms)
 
     @property
     def output_ids(self) -> tuple[int, ...]:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from inference.audit import merkle
 from inference.audit.checkpoint import Checkpoint, SignedCheckpoint
 from inference.audit.entry import Entry
 from inference.audit.merkle import NodeSource, ProofError
 from inference.errors import NodeError
+from inference.prepared import Prepared
 from inference.schema import checkpoints, log_entries, log_nodes
 
 T = TypeVar("T")
@@ -28,6 +29,20 @@ GENESIS: Final = bytes(32)
 MAX_PAGE: Final = 1000
 # Entries may be far larger; a page ends early rather than grow beyond what readers accept.
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+
+_LAST: Final = Prepared(
+    select(log_entries.c.seq, log_entries.c.leaf_hash).order_by(log_entries.c.seq.desc()).limit(1)
+)
+_ADD_ENTRY: Final = Prepared(log_entries.insert())
+_ADD_NODE: Final = Prepared(log_nodes.insert())
+_LEAF: Final = Prepared(
+    select(log_entries.c.leaf_hash).where(log_entries.c.seq == bindparam("position"))
+)
+_NODE: Final = Prepared(
+    select(log_nodes.c.hash).where(
+        log_nodes.c.level == bindparam("level"), log_nodes.c.position == bindparam("position")
+    )
+)
 
 
 class LogError(NodeError):
@@ -59,11 +74,7 @@ class AuditLog:
 
     def next_position(self, tx: Connection) -> NextPosition:
         """Return the next seq and prev; a receipt is signed over both, then appended."""
-        row = tx.execute(
-            select(log_entries.c.seq, log_entries.c.leaf_hash)
-            .order_by(log_entries.c.seq.desc())
-            .limit(1)
-        ).first()
+        row = _LAST.first(tx, {})
         return NextPosition(0, GENESIS) if row is None else NextPosition(row[0] + 1, row[1])
 
     def size(self, tx: Connection) -> int:
@@ -77,10 +88,8 @@ class AuditLog:
             raise LogError(f"entry {entry.seq} cannot stand at {head.seq}: the log has no gaps")
         body = entry.encode()
         leaf = merkle.leaf_hash(body)
-        tx.execute(log_entries.insert(), {"seq": entry.seq, "leaf_hash": leaf, "body": body})
-        completed = self._completed(tx, entry.seq, leaf)
-        if completed:
-            tx.execute(log_nodes.insert(), completed)
+        _ADD_ENTRY.run(tx, {"seq": entry.seq, "leaf_hash": leaf, "body": body})
+        self._complete(tx, entry.seq, leaf)
         return LogPosition(entry.seq, leaf, head.prev)
 
     def entry_bytes(self, tx: Connection, start: int, end: int) -> tuple[bytes, ...]:
@@ -149,16 +158,13 @@ class AuditLog:
         query = select(func.max(checkpoints.c.size)).where(checkpoints.c.anchored_tx.is_not(None))
         return tx.execute(query).scalar() or 0
 
-    def _completed(self, tx: Connection, seq: int, leaf: bytes) -> list[dict[str, object]]:
-        """Return the rows of the inner nodes that leaf `seq` completes, lowest first."""
-        height = (seq + 1 & -(seq + 1)).bit_length() - 1
-        left = self._nodes(tx, {(level, (seq >> level) - 1) for level in range(height)})
-        rows: list[dict[str, object]] = []
-        value = leaf
-        for level in range(height):
-            value = merkle.node_hash(left[level, (seq >> level) - 1], value)
-            rows.append({"level": level + 1, "position": seq >> level + 1, "hash": value})
-        return rows
+    def _complete(self, tx: Connection, seq: int, leaf: bytes) -> None:
+        """Write the inner nodes that leaf `seq` completes, lowest first; one on average."""
+        value, position = leaf, seq
+        for level in range((seq + 1 & -(seq + 1)).bit_length() - 1):
+            value = merkle.node_hash(self._node(tx, level, position - 1), value)
+            position >>= 1
+            _ADD_NODE.run(tx, {"level": level + 1, "position": position, "hash": value})
 
     def _ask(self, tx: Connection, size: int, question: Callable[[NodeSource], T]) -> T:
         """Answer a question about the tree of `size`: first hear which nodes, then read them."""
@@ -173,6 +179,13 @@ class AuditLog:
         question(listen)
         found = self._nodes(tx, wanted)
         return question(lambda level, position: found[level, position])
+
+    def _node(self, tx: Connection, level: int, position: int) -> bytes:
+        key = {"level": level, "position": position}
+        row = _NODE.first(tx, key) if level else _LEAF.first(tx, key)
+        if row is None:
+            raise LogError(f"the log lacks node {(level, position)}: its tables are damaged")
+        return bytes(row[0])
 
     def _nodes(
         self, tx: Connection, wanted: Collection[tuple[int, int]]

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ class Scheduler:
         held = self.blocks.take(sequence.longest, names)
         if held is None:
             return False
+        sequence.began = time.monotonic()
         sequence.blocks, sequence.computed = held.blocks, held.known
         sequence.names = names[: held.known // BLOCK]
         self.cached_tokens += held.known

@@ -53,13 +53,14 @@ class Delta:
 
     The last delta of an answer has a finish reason: `stop`, `length` or `cancelled`. Tokens of a
     stop string and the end token are counted although their text is not given out. `choices` says
-    of each token how it was chosen.
+    of each token how it was chosen, `compute_s` for how many seconds the engine has been at it.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str | None = None
     choices: tuple[Choice, ...] = ()
+    compute_s: float = 0.0
 
 
 class Outlet:
@@ -112,8 +113,8 @@ class Sequence:
     """A request and its state. Only the engine's thread writes it, but for `cancelled`.
 
     `tokens` are the prompt's and the answer's; keys and values of the first `computed` of them lie
-    in `blocks`, of which the full ones have `names`. `since` is when it came, in seconds of the
-    monotonic clock.
+    in `blocks`, of which the full ones have `names`. `since` is when it came and `began` when
+    the engine took it up, in seconds of the monotonic clock; 0 where the engine does not tell.
     """
 
     id: str
@@ -131,6 +132,7 @@ class Sequence:
     finish_reason: str | None = None
     cancelled: bool = False
     failed: bool = False
+    began: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt_ids)
@@ -169,7 +171,8 @@ class Sequence:
             text += self.detokenizer.finish()
             if self.detokenizer.stopped:
                 self.finish_reason = STOP
-        self.pending = Delta(text, (token,), self.finish_reason, (choice,))
+        spent = time.monotonic() - (self.began or self.since)
+        self.pending = Delta(text, (token,), self.finish_reason, (choice,), spent)
 
     def fail(self, error: NodeError) -> None:
         """End with an error instead of a delta."""

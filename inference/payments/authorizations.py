@@ -22,7 +22,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from inference import schema
+from inference import instances, schema
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.channel import SCHEME as BATCH
 from inference.payments.channel import DepositPayment, refuse
@@ -132,14 +132,14 @@ class AuthorizationBook:
             for row in tx.execute(query.order_by(_TABLE.c.created_at))
         ]
 
-    def recover(self, tx: Connection) -> list[Unsettled]:
-        """Release what was reserved but never sent when the node stopped; only at its start.
+    def recover(self, tx: Connection, instance: str) -> None:
+        """Release what an instance whose process is gone reserved and never sent.
 
-        Returns what the chain must be asked about.
+        What it may have sent is `unsettled` from here on.
         """
+        whose = _TABLE.c.instance == instance
         for before, after in (("reserved", "released"), ("settling", "unknown")):
-            tx.execute(update(_TABLE).where(_TABLE.c.state == before).values(state=after))
-        return self.unsettled(tx)
+            tx.execute(update(_TABLE).where(whose, _TABLE.c.state == before).values(state=after))
 
 
 def _take(
@@ -171,6 +171,7 @@ def _take(
         "state": "reserved",
         "tx_hash": None,
         "created_at": now,
+        "instance": instances.of(tx),
     }
     query = select(_TABLE.c.state).filter_by(**key).with_for_update()
     state = tx.execute(query).scalar()

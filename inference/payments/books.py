@@ -1,6 +1,7 @@
 """Channel accounts and calls in flight as database rows; no rule is decided here.
 
-Statements are built once: building one takes longer than running it.
+Statements are built once, and those of every call run on the driver itself: building one takes
+longer than running it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Final
 from sqlalchemy import (
     BindParameter,
     Connection,
-    Row,
     bindparam,
     delete,
     func,
@@ -22,11 +22,12 @@ from sqlalchemy import (
     update,
 )
 
-from inference import schema
+from inference import instances, schema
 from inference.errors import NodeError
 from inference.payments.account import Account, OnchainChannel, Open
 from inference.payments.channel import ChannelConfig
 from inference.payments.fields import Fields
+from inference.prepared import Prepared, Row
 
 _CHANNELS: Final = schema.channels
 _OPEN: Final = schema.reservations
@@ -50,37 +51,55 @@ _COUNTS: Final = (
     select(func.count()).select_from(_CHANNELS),
     select(func.count()).select_from(_OPEN),
 )
-_ALL_ACCOUNTS: Final = select(_CHANNELS).order_by(_CHANNELS.c.channel_id)
-_FIND_ACCOUNT: Final = select(_CHANNELS).where(_CHANNELS.c.channel_id == _THIS).with_for_update()
-_ADD_ACCOUNT: Final = insert(_CHANNELS)
-_CHANGE_ACCOUNT: Final = (
+_ACCOUNT: Final = select(
+    *(_CHANNELS.c[name] for name in ("channel_id", "config", *_ACCOUNT_COLUMNS))
+)
+_ALL_ACCOUNTS: Final = Prepared(_ACCOUNT.order_by(_CHANNELS.c.channel_id))
+_FIND_ACCOUNT: Final = _ACCOUNT.where(_CHANNELS.c.channel_id == _THIS)
+_READ_ACCOUNT: Final = Prepared(_FIND_ACCOUNT)
+_LOCK_ACCOUNT: Final = Prepared(_FIND_ACCOUNT.with_for_update())
+_ADD_ACCOUNT: Final = Prepared(insert(_CHANNELS))
+_CHANGE_ACCOUNT: Final = Prepared(
     update(_CHANNELS)
     .where(_CHANNELS.c.channel_id == _THIS)
     .values({name: bindparam(name) for name in _ACCOUNT_COLUMNS})
 )
-_ALL_OPENED: Final = select(_OPEN).order_by(_OPEN.c.created_at, _OPEN.c.id)
-_FIND_OPENED: Final = _ALL_OPENED.where(_OPEN.c.channel_id == _THIS)
-_REFUNDS: Final = _ALL_OPENED.where(
-    _OPEN.c.kind == "refund", _OPEN.c.created_at < bindparam("before")
+_CALL: Final = select(
+    *(_OPEN.c[n] for n in ("channel_id", "id", "kind", "amount", "least", "known", "told"))
+).order_by(_OPEN.c.created_at, _OPEN.c.id)
+_ALL_OPENED: Final = Prepared(_CALL)
+_OPENED_BY: Final = Prepared(_CALL.where(_OPEN.c.instance == bindparam("whose")))
+_FIND_OPENED: Final = Prepared(_CALL.where(_OPEN.c.channel_id == _THIS))
+_REFUNDS: Final = Prepared(
+    _CALL.where(_OPEN.c.kind == "refund", _OPEN.c.created_at < bindparam("before"))
 )
-_ADD_OPEN: Final = insert(_OPEN)
-_CHANGE_OPEN: Final = (
+_ADD_OPEN: Final = Prepared(insert(_OPEN))
+_CHANGE_OPEN: Final = Prepared(
     update(_OPEN)
     .where(_OPEN.c.id == _THIS)
     .values({name: bindparam(name) for name in ("kind", "least", "told")})
 )
-_END_OPEN: Final = delete(_OPEN).where(_OPEN.c.id == _THIS)
+_END_OPEN: Final = Prepared(delete(_OPEN).where(_OPEN.c.id == _THIS))
 
 
 def account(tx: Connection, channel_id: str) -> Account | None:
-    """Return a channel's account, locked against other writers, or None."""
-    row = tx.execute(_FIND_ACCOUNT, {"this": channel_id}).first()
+    """Return a channel's account, or None."""
+    row = _READ_ACCOUNT.first(tx, {"this": channel_id})
+    return None if row is None else _account(row)
+
+
+def locked(tx: Connection, channel_id: str) -> Account | None:
+    """Return a channel's account, locked against other nodes until `tx` ends, or None.
+
+    Whoever changes a channel or its calls in flight begins with this.
+    """
+    row = _LOCK_ACCOUNT.first(tx, {"this": channel_id})
     return None if row is None else _account(row)
 
 
 def accounts(tx: Connection) -> Iterator[Account]:
     """Yield every channel's account."""
-    yield from map(_account, tx.execute(_ALL_ACCOUNTS))
+    yield from map(_account, _ALL_ACCOUNTS.rows(tx, {}))
 
 
 def counts(tx: Connection) -> tuple[int, int]:
@@ -91,18 +110,22 @@ def counts(tx: Connection) -> tuple[int, int]:
 
 def opened(tx: Connection, channel_id: str) -> tuple[Open, ...]:
     """Return a channel's calls in flight, oldest first."""
-    return tuple(_open(row) for row in tx.execute(_FIND_OPENED, {"this": channel_id}))
+    return tuple(Open(*row[1:]) for row in _FIND_OPENED.rows(tx, {"this": channel_id}))
 
 
 def all_opened(tx: Connection) -> list[tuple[str, Open]]:
     """Return all calls in flight with their channels."""
-    return [(row.channel_id, _open(row)) for row in tx.execute(_ALL_OPENED)]
+    return [(row[0], Open(*row[1:])) for row in _ALL_OPENED.rows(tx, {})]
+
+
+def opened_by(tx: Connection, instance: str) -> list[tuple[str, Open]]:
+    """Return the calls in flight of one instance, with their channels."""
+    return [(row[0], Open(*row[1:])) for row in _OPENED_BY.rows(tx, {"whose": instance})]
 
 
 def refunds(tx: Connection, *, before: int) -> list[tuple[str, Open]]:
     """Return the refunds in flight since before a unix second, with their channels."""
-    rows = tx.execute(_REFUNDS, {"before": before})
-    return [(row.channel_id, _open(row)) for row in rows]
+    return [(row[0], Open(*row[1:])) for row in _REFUNDS.rows(tx, {"before": before})]
 
 
 def store(tx: Connection, before: Account | None, after: Account, *, now: int = 0) -> None:
@@ -123,7 +146,7 @@ def store(tx: Connection, before: Account | None, after: Account, *, now: int = 
         "mirrored_at": after.chain.read_at,
     }
     if before is not None:
-        tx.execute(_CHANGE_ACCOUNT, values | {"this": after.channel_id})
+        _CHANGE_ACCOUNT.run(tx, values | {"this": after.channel_id})
         return
     named = {
         "channel_id": after.channel_id,
@@ -133,7 +156,7 @@ def store(tx: Connection, before: Account | None, after: Account, *, now: int = 
         "config": json.dumps(after.config.to_json()),
         "created_at": now,
     }
-    tx.execute(_ADD_ACCOUNT, values | named)
+    _ADD_ACCOUNT.run(tx, values | named)
 
 
 def add(tx: Connection, channel_id: str, call: Open, *, now: int) -> None:
@@ -147,19 +170,20 @@ def add(tx: Connection, channel_id: str, call: Open, *, now: int) -> None:
         "known": call.known,
         "told": call.told,
         "created_at": now,
+        "instance": instances.of(tx),
     }
-    tx.execute(_ADD_OPEN, values)
+    _ADD_OPEN.run(tx, values)
 
 
 def change(tx: Connection, call: Open) -> None:
     """Write that a call became a stream."""
     values = {"this": call.id, "kind": call.kind, "least": call.least, "told": call.told}
-    tx.execute(_CHANGE_OPEN, values)
+    _CHANGE_OPEN.run(tx, values)
 
 
 def end(tx: Connection, call_id: str) -> None:
     """Remove a call in flight."""
-    tx.execute(_END_OPEN, {"this": call_id})
+    _END_OPEN.run(tx, {"this": call_id})
 
 
 @lru_cache(maxsize=4096)
@@ -167,25 +191,14 @@ def _config(text: str) -> ChannelConfig:
     return ChannelConfig.parse(Fields(json.loads(text), "config", NodeError))
 
 
-def _account(row: Row[tuple[object, ...]]) -> Account:
+def _account(row: Row) -> Account:
+    channel_id, config, charged, credit, signed_max, signature, *chain = row
     return Account(
-        channel_id=row.channel_id,
-        config=_config(row.config),
-        charged=row.charged,
-        credit=row.credit,
-        signed_max=row.signed_max,
-        signature=bytes(row.voucher_signature),
-        chain=OnchainChannel(
-            balance=row.balance,
-            total_claimed=row.total_claimed,
-            withdraw_amount=row.withdraw_amount,
-            withdraw_requested_at=row.withdraw_requested_at,
-            refund_nonce=row.refund_nonce,
-            block=row.mirrored_block,
-            read_at=row.mirrored_at,
-        ),
+        channel_id=channel_id,
+        config=_config(config),
+        charged=charged,
+        credit=credit,
+        signed_max=signed_max,
+        signature=bytes(signature),
+        chain=OnchainChannel(*chain),
     )
-
-
-def _open(row: Row[tuple[object, ...]]) -> Open:
-    return Open(row.id, row.kind, row.amount, row.least, row.known, row.told)

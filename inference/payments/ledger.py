@@ -55,7 +55,7 @@ class RefundPlan:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was in flight when the node stopped. Calls and streams have been ended, uncharged.
+    """What was in flight when a node's process ended. Calls and streams were ended, uncharged.
 
     The outcome of `refunds` only the chain knows: `finish_refund` or `release` them.
     """
@@ -174,7 +174,7 @@ class ChannelLedger:
         """Admit a refund and bar the channel until it is finished or released."""
         if not isinstance(payment.payment, RefundPayment):
             raise refuse("payload_type", "not a refund")
-        before = books.account(tx, payment.channel_id)
+        before = books.locked(tx, payment.channel_id)
         if before is None:
             raise refuse("missing_channel", f"this node knows no channel {payment.channel_id}")
         after = before.mirrored(state)
@@ -216,7 +216,7 @@ class ChannelLedger:
 
     def mirror(self, tx: Connection, channel_id: str, state: OnchainChannel) -> Account | None:
         """Store a newer view of the chain; unknown channels stay unknown."""
-        before = books.account(tx, channel_id)
+        before = books.locked(tx, channel_id)
         if before is None:
             return None
         after = before.mirrored(state)
@@ -231,15 +231,15 @@ class ChannelLedger:
         found = [_claim(a, opened.get(a.channel_id, [])) for a in books.accounts(tx)]
         return sorted(filter(None, found), key=lambda c: c.withdraw_requested_at or 2**64)
 
-    def recover(self, tx: Connection) -> Recovered:
-        """End what was in flight when the node stopped; only at its start, before any call.
+    def recover(self, tx: Connection, instance: str) -> Recovered:
+        """End what was in flight of an instance whose process is gone.
 
         No answer of a call left before its commit, so calls are released. A stream's head may
         have left: its quote stays charged and becomes credit, which both cases can live with.
         """
         ended, refunds = [], []
-        for channel_id, own in books.all_opened(tx):
-            before = books.account(tx, channel_id)
+        for channel_id, own in books.opened_by(tx, instance):
+            before = books.locked(tx, channel_id)
             if before is None:
                 raise NodeError(f"the database lost channel {channel_id}")
             if own.kind == "refund":
@@ -259,7 +259,7 @@ class ChannelLedger:
         state: OnchainChannel | None,
         now: int,
     ) -> tuple[Account | None, Account, Open]:
-        before = books.account(tx, payment.channel_id)
+        before = books.locked(tx, payment.channel_id)
         if before is not None:
             now_seen = before.mirrored(state) if state else before
             opened = books.opened(tx, payment.channel_id)
@@ -282,7 +282,7 @@ def _wish(payment: VerifiedPayment, quote: int, least: int | None) -> Wish:
 
 
 def _find(tx: Connection, reservation: Reservation) -> tuple[Account, tuple[Open, ...], Open]:
-    account = books.account(tx, reservation.channel_id)
+    account = books.locked(tx, reservation.channel_id)
     opened = books.opened(tx, reservation.channel_id)
     own = next((call for call in opened if call.id == reservation.id), None)
     if account is None or own is None:

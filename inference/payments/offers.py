@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inference.errors import CorrectivePaymentError, PaymentRefusedError
@@ -15,13 +16,16 @@ class Offers:
     url: str
     accepts: tuple[Requirements, ...]
 
-    def demand(self, refusal: PaymentRefusedError | None) -> str:
-        """Return the PAYMENT-REQUIRED header, with the code of a refusal."""
+    def demand(
+        self, refusal: PaymentRefusedError | None, extensions: Mapping[str, object] | None = None
+    ) -> str:
+        """Return the PAYMENT-REQUIRED header, with the code of a refusal and the extensions."""
         corrective = isinstance(refusal, CorrectivePaymentError)
         return payment_required(
             {"url": self.url, "mimeType": "application/json", "serviceName": "Weightproof"},
             self.accepts,
             error=refusal.code if refusal else "",
+            extensions=extensions,
             correction=refusal.extra if corrective else None,  # type: ignore[union-attr]  # as tested
         )
 

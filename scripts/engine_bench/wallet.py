@@ -74,11 +74,20 @@ class Wallet:
         encoded = base64.b64encode(json.dumps(payment, separators=(",", ":")).encode())
         return {"PAYMENT-SIGNATURE": encoded.decode()}
 
+    def ahead(self, count: int) -> list[dict[str, str]]:
+        """Return the payments of the next calls, of which each will cost its whole quote."""
+        payments = []
+        for _ in range(count):
+            payments.append(self.headers())
+            self._charged += self._quote
+        return payments
+
     def book(self, answer: Received) -> None:
         """Take the cumulative charge from an answer. Raises `PaymentRefusedError`."""
         if answer.status != 200:
-            body = answer.split()[1][:300]
-            raise PaymentRefusedError("bench", f"the node answered {answer.status}: {body!r}")
+            demand = answer.header(PAYMENT_REQUIRED)
+            why = decode_header(demand).get("error") if demand else answer.split()[1][:300]
+            raise PaymentRefusedError("bench", f"the answer was {answer.status}: {why!r}")
         settled: Mapping[str, Any] = decode_header(answer.header(PAYMENT_RESPONSE))
         self._charged = int(settled["extra"]["channelState"]["chargedCumulativeAmount"])
 

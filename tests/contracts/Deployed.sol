@@ -8,6 +8,7 @@ import {IAuditAnchor} from "../../contracts/interfaces/IAuditAnchor.sol";
 import {IDevUSD} from "../../contracts/interfaces/IDevUSD.sol";
 import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009DepositCollector.sol";
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
+import {INodeRegistry} from "../../contracts/interfaces/INodeRegistry.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
 
 /// @notice What the tests ask of the mocks beyond their lawful part.
@@ -56,6 +57,13 @@ abstract contract Deployed is Test {
 
     function newAnchors() internal returns (IAuditAnchor) {
         return IAuditAnchor(deployed("AuditAnchor", ""));
+    }
+
+    function newNodeRegistry(address token, address anchors, address channels, uint128 stake)
+        internal
+        returns (INodeRegistry)
+    {
+        return INodeRegistry(deployed("NodeRegistry", abi.encode(token, anchors, channels, stake)));
     }
 
     function newFeeToken() internal returns (IDevUSD) {

@@ -174,7 +174,7 @@ def test_a_charge_that_does_not_follow_is_refused_though_signed(
         (lambda b: b.update(signature="0x00"), "130 hex digits"),
         (lambda b: b.update(salts={}), "salts"),
         (lambda b: b.update(receipt=[]), "receipt: list where an object belongs"),
-        (lambda b: b["receipt"].update(format="weightproof/receipt@2"), "weightproof/receipt@2"),
+        (lambda b: b["receipt"].update(format="weightproof/receipt@3"), "weightproof/receipt@3"),
         (lambda b: b["receipt"].pop("prev"), "receipt: field 'prev' is missing"),
         (lambda b: b["receipt"].update(tip="1"), "receipt: field 'tip' is unknown"),
         (lambda b: b["receipt"]["payment"].update(charged=128), "receipt.payment.charged"),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,10 +18,9 @@ from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 from registry.chain.dev_usd import ONE, balance, mint
 from registry.signing.signer import Signer
 from tests.e2e.market import CHAT, CHAT_PATH, CLASSIFIER, CLASSIFY_PATH, Market, ask, opened
+from tests.peers.clients import Customer, javascript, refund
 
 pytestmark = pytest.mark.peer
-SCRIPT = Path(__file__).parent / "official" / "pay.mjs"
-NODE = Path(__file__).parents[2] / ".venv" / "bin" / "node"
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +39,22 @@ def wallet(market: Market) -> Signer:
     return signer
 
 
-def javascript(market: Market, wallet: Signer, **task: Any) -> dict[str, Any]:
-    task |= {
-        "rpcUrl": market.devnet.rpc_url,
-        "network": "eip155:31337",
-        "key": "0x" + wallet.secret().hex(),
-    }
-    done = subprocess.run(
-        [str(NODE), SCRIPT.name, json.dumps(task)],
-        cwd=SCRIPT.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+def customer(market: Market, wallet: Signer, path: str, scheme: str) -> Customer:
+    return Customer(market.node.url + path, market.devnet.rpc_url, wallet, scheme)
 
 
 def test_the_javascript_client_pays_through_a_channel_and_is_refunded(
     market: Market, wallet: Signer
 ) -> None:
     bodies = [ask("one"), ask("two"), ask("three", stream=True), ask("four")]
-    done = javascript(
-        market,
-        wallet,
-        url=market.node.url + CHAT_PATH,
-        scheme="batch-settlement",
-        bodies=bodies,
-        refund=True,
-    )
-    assert [one["status"] for one in done["calls"]] == [200] * 4
-    extras = [one["settled"]["extra"] for one in done["calls"]]
+    payer = customer(market, wallet, CHAT_PATH, "batch-settlement")
+    *calls, refunded = javascript(payer, [*bodies, refund()])
+    assert [one["status"] for one in calls] == [200] * 4
+    extras = [one["settled"]["extra"] for one in calls]
     told = [int(extra["chargedAmount"]) for extra in extras]
     totals = [int(extra["channelState"]["chargedCumulativeAmount"]) for extra in extras]
     assert totals == [sum(told[: n + 1]) for n in range(4)]
-    assert done["refund"]["success"]
+    assert refunded["success"]
     token = market.workspace.config.contracts.dev_usd or ""
     receipts = [
         entry["body"]["receipt"]["payment"]
@@ -89,29 +65,17 @@ def test_the_javascript_client_pays_through_a_channel_and_is_refunded(
     assert balance(market.workspace.chain, token, wallet.address) == 10 * ONE - spent
 
 
-def test_the_javascript_client_pays_by_exact(market: Market, wallet: Signer) -> None:
-    done = javascript(
-        market,
-        wallet,
-        url=market.node.url + CHAT_PATH,
-        scheme="exact",
-        bodies=[ask("one"), ask("two")],
-        refund=False,
-    )
-    assert [one["status"] for one in done["calls"]] == [200, 200]
-    assert all(one["settled"]["transaction"].startswith("0x") for one in done["calls"])
-
-
-def test_the_javascript_client_pays_the_classifier_by_exact(market: Market, wallet: Signer) -> None:
-    done = javascript(
-        market,
-        wallet,
-        url=market.node.url + CLASSIFY_PATH,
-        scheme="exact",
-        bodies=[{"model": CLASSIFIER, "input": "fine"}],
-        refund=False,
-    )
-    assert "scores" in json.loads(done["calls"][0]["text"])["data"][0]
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHAT_PATH, ask("one")), (CLASSIFY_PATH, {"model": CLASSIFIER, "input": "fine"})],
+    ids=["chat", "classify"],
+)
+def test_the_javascript_client_pays_by_exact(
+    market: Market, wallet: Signer, path: str, body: dict[str, Any]
+) -> None:
+    calls = javascript(customer(market, wallet, path, "exact"), [body, body])
+    assert [one["status"] for one in calls] == [200, 200]
+    assert all(one["settled"]["transaction"].startswith("0x") for one in calls)
 
 
 def sdk(market: Market, wallet: Signer) -> openai.AsyncOpenAI:

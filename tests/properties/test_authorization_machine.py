@@ -94,9 +94,11 @@ class AuthorizationMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
+        instance = self.database.instance
         self.database.close()
         self.open()
-        found = self.do(self.book.recover)
+        self.do(lambda tx: self.book.recover(tx, instance))
+        found = self.database.read(self.book.unsettled)
         assert {u.reservation.id for u in found} == {r.id for r in self.sent.values()}
         self.working = {}
 

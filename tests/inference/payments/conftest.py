@@ -14,15 +14,26 @@ from registry.signing.signer import Signer
 from tests.inference.payments.payer import NODE
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database(
-        f"sqlite:///{tmp_path}/node.db",
+def _open(folder: Path) -> Database:
+    return Database(
+        f"sqlite:///{folder}/node.db",
         chain_id=31337,
         channels=CANONICAL_CHANNELS,
         node=NODE.address,
-    ) as database:
+    )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with _open(tmp_path) as database:
         yield database
+
+
+@pytest.fixture
+def successor(database: Database, tmp_path: Path) -> Iterator[Database]:
+    """The same database, as the node opens it that comes after."""
+    with _open(tmp_path) as successor:
+        yield successor
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,14 @@ from registry.signing.signer import Signer
 from tests.inference.payments.payer import NOW, RECEIVER, TERMS, TOKEN, Payer, make_terms
 
 BOOK = AuthorizationBook()
+OWNER = {"chain_id": 31337, "channels": "0xC", "node": "0xN"}
 USED = "invalid_exact_evm_nonce_already_used"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, **OWNER) as database:  # type: ignore[arg-type]  # a mix of types
+        yield database
 
 
 def verified(nonce: bytes = b"\7" * 32) -> VerifiedAuthorization:
@@ -99,11 +107,30 @@ def test_a_state_is_never_left_backwards(database: Database) -> None:
             move(database, how, reservation, *arguments)
 
 
+def test_of_copies_at_two_nodes_one_is_reserved(database: Database, database_url: str) -> None:
+    async def race(other: Database) -> list[object]:
+        tries = (
+            node.write(lambda tx, i=i: BOOK.reserve(tx, verified(bytes([i]) * 32), now=NOW))
+            for i in range(20)
+            for node in (database, other)
+        )
+        return await asyncio.gather(*tries, return_exceptions=True)
+
+    with Database(database_url, **OWNER) as other:  # type: ignore[arg-type]  # a mix of types
+        results = asyncio.run(race(other))
+    refused = [result for result in results if isinstance(result, PaymentRefusedError)]
+    assert len([result for result in results if isinstance(result, Reservation)]) == 20
+    assert [error.code for error in refused] == [USED] * 20
+
+
 def test_a_restart_releases_what_was_not_sent_and_keeps_what_was(database: Database) -> None:
     reserve(database, verified(b"\1" * 32))
     sent = reserve(database, verified(b"\2" * 32))
     move(database, "settling", sent)
-    [found] = database.write_now(BOOK.recover)
+    move(database, "recover", "another instance")
+    assert database.read(BOOK.unsettled) == []
+    move(database, "recover", database.instance)
+    [found] = database.read(BOOK.unsettled)
     assert found.reservation == sent
     reserve(database, verified(b"\1" * 32))
     assert refusal(database, verified(b"\2" * 32)) == "settlement_pending"

@@ -472,7 +472,8 @@ def test_a_restart_ends_what_was_in_flight_and_charges_nothing(open_till: Till) 
             tx, other.refunds(5), state=onchain(900), now=NOW
         )
     )
-    found = open_till.do(open_till.ledger.recover)
+    instance = open_till.database.instance
+    found = open_till.do(lambda tx: open_till.ledger.recover(tx, instance))
     assert sorted(call.purpose for call in found.calls) == ["call", "stream"]
     assert [r.id for r in found.refunds] == [refunding.reservation.id]
     account = open_till.account()

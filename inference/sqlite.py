@@ -1,0 +1,117 @@
+"""SQLite: one file, one writer at a time, one serving process."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from inference import instances
+from inference.pending_write import PendingWrite
+from inference.prepared import drive
+from inference.store import BUSY_TIMEOUT_S, Trouble
+
+_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_POLL_S: Final = 0.02
+
+
+class SqliteStore:
+    """An SQLite file; the serving lock sees to it that no other process serves from it."""
+
+    def __init__(self, url: URL) -> None:
+        self.shown: Final = f"sqlite:///{url.database}"
+        self.reader: Final = _engine(url, writes=False)
+        self.instance = ""
+        self._writer: Final = _engine(url, writes=True)
+        self._path: Final = url.database or ""
+        self._durable = True  # as `_prepare` sets every connection up
+
+    def connect(self) -> Connection:
+        """Connect the writer."""
+        return self._writer.connect()
+
+    def lock_schema(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has."""
+
+    def enter(self, connection: Connection) -> bool:
+        """Begin a new instance: nothing is ever in doubt with a file."""
+        self.instance = secrets.token_hex(16)
+        with connection.begin():
+            instances.enter(connection, self.instance)
+        return False
+
+    def parts(self, writes: Sequence[PendingWrite]) -> Iterable[Sequence[PendingWrite]]:
+        """Return one transaction for all: the lock is taken once."""
+        return (writes,)
+
+    @contextmanager
+    def transaction(self, connection: Connection, *, durable: bool) -> Iterator[RootTransaction]:
+        """Begin with the lock; who may lose its fsync is known only now."""
+        if durable != self._durable:
+            drive(connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
+            self._durable = durable
+        with connection.begin() as transaction:
+            yield transaction
+
+    def trouble(self, error: DBAPIError) -> Trouble:
+        """Say what SQLite's result code means."""
+        code = int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF
+        if code in _BUSY:
+            return Trouble.BUSY
+        return Trouble.FULL if code in _FULL else Trouble.OWN
+
+    def is_dead(self, tx: Connection, instance: str) -> bool:
+        """Whoever asks holds the serving lock, so nobody else has work in flight."""
+        return instance != self.instance
+
+    @contextmanager
+    def exclusive(self, name: str, wait_s: float) -> Iterator[bool]:
+        """Lock a file beside the database; the system frees it when the process ends."""
+        deadline = time.monotonic() + wait_s
+        with Path(f"{self._path}.{name}.lock").open("w") as file:
+            while not (taken := _lock(file.fileno())) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+            yield taken
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._writer.dispose()
+        self.reader.dispose()
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _engine(url: URL, *, writes: bool) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=NullPool if writes else None,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare)
+    # Readers see one snapshot; the writer takes the lock at once, never half-way.
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver must not open transactions of its own: savepoints and BEGIN IMMEDIATE are ours.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()

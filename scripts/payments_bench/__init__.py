@@ -1,0 +1,1 @@
+"""The parts of `bench_payments.py`: what is sold, who sells it, and the load they get."""
