@@ -89,6 +89,20 @@ class AnswersConfig:
 
 
 @dataclass(frozen=True)
+class DoorConfig:
+    """What one connection may take before it is shown out; see `door`. Seconds and bytes.
+
+    Behind a reverse proxy all payers have its address: raise `max_connections_per_address` there.
+    """
+
+    max_connections: int = 4096
+    max_connections_per_address: int = 512
+    max_header_bytes: int = 32 * 1024
+    header_timeout_s: int = 10
+    body_timeout_s: int = 30
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
@@ -126,6 +140,7 @@ class NodeConfig:
     operator: str
     observer: ObserverConfig
     answers: AnswersConfig
+    door: DoorConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
     limits: LimitConfig = field(default_factory=LimitConfig)
@@ -185,6 +200,7 @@ def _node(
         operator=_address("node.operator", section.text("operator", "")),
         observer=_observer(section, registry.path.parent),
         answers=_answers(section.section("answers")),
+        door=_door(section),
         models=models,
     )
     section.finish()
@@ -232,6 +248,22 @@ def _answers(section: Section) -> AnswersConfig:
             hint="set keep_s to the seconds in which a payer may fetch a lost answer",
         )
     return answers
+
+
+def _door(section: Section) -> DoorConfig:
+    default = DoorConfig()
+    return DoorConfig(
+        max_connections=section.integer("max_connections", default.max_connections, low=1),
+        max_connections_per_address=section.integer(
+            "max_connections_per_address", default.max_connections_per_address, low=1
+        ),
+        # A payment with its deposit takes about 4 KiB.
+        max_header_bytes=section.integer("max_header_bytes", default.max_header_bytes, low=8192),
+        header_timeout_s=section.integer(
+            "header_timeout_s", default.header_timeout_s, low=1, high=600
+        ),
+        body_timeout_s=section.integer("body_timeout_s", default.body_timeout_s, low=1, high=600),
+    )
 
 
 def _endpoint(text: str) -> str:

@@ -7,6 +7,7 @@
         ├── RequestError               400  the body or a header is wrong; `param` names the field
         │   ├── BodyTooLargeError      413
         │   ├── IdentifierRequiredError 400 the call must have a payment identifier
+        │   ├── BodyTooSlowError       408
         │   └── MalformedPaymentError  400  a payment header that cannot be read
         ├── ModelUnknownError          404  no such model here
         ├── ModelStoppedError          410  revoked, tainted or changed in memory: not sold any more
@@ -55,6 +56,13 @@ class BodyTooLargeError(RequestError):
 
     status = 413
     code = "body_too_large"
+
+
+class BodyTooSlowError(RequestError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_too_slow"
 
 
 class MalformedPaymentError(RequestError):

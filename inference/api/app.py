@@ -101,7 +101,9 @@ def _paid(
     """Put a paid route at `path`; a GET on it shows the offers or refunds a channel."""
 
     async def post(request: Request) -> Response:
-        body = await read_body(request, node.config.max_body_bytes)
+        body = await read_body(
+            request, node.config.max_body_bytes, timeout_s=node.config.door.body_timeout_s
+        )
         ask = parse(kind, body)
         call = Call(
             url=node.config.public_url + path,
