@@ -1,4 +1,4 @@
-"""Settings of the node: the sections `node`, `models` and `prices` of `weightproof.toml`.
+"""Settings of the node: the sections `node`, `models`, `prices` and `limits` of `weightproof.toml`.
 
 ==========================  ====================================================================
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.claiming import ClaimPolicy
+from inference.limit_config import LimitConfig, read_limits
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.payments.wallet import MOST_GAS
@@ -74,6 +75,34 @@ class ObserverConfig:
 
 
 @dataclass(frozen=True)
+class AnswersConfig:
+    """How long and how large the answers of calls that their payers named are kept for retries.
+
+    In seconds and bytes, of one payer and of all; `keep_s` 0 keeps none. `required` refuses paid
+    calls without a payment identifier.
+    """
+
+    keep_s: int = 24 * 3600
+    payer_bytes: int = 64 * 1024**2
+    total_bytes: int = 1024**3
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class DoorConfig:
+    """What one connection may take before it is shown out; see `door`. Seconds and bytes.
+
+    Behind a reverse proxy all payers have its address: raise `max_connections_per_address` there.
+    """
+
+    max_connections: int = 4096
+    max_connections_per_address: int = 512
+    max_header_bytes: int = 32 * 1024
+    header_timeout_s: int = 10
+    body_timeout_s: int = 30
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
@@ -110,8 +139,11 @@ class NodeConfig:
     unload_when_full: bool
     operator: str
     observer: ObserverConfig
+    answers: AnswersConfig
+    door: DoorConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
+    limits: LimitConfig = field(default_factory=LimitConfig)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -121,7 +153,8 @@ def load(explicit: Path | None = None) -> NodeConfig:
     registry = registry_config(path, root)
     prices = root.section("prices")
     config = _node(root.section("node"), registry, _models(root, path.parent, prices))
-    config = replace(config, plans=read_plans(prices))
+    limits = read_limits(root.section("limits"))
+    config = replace(config, plans=read_plans(prices), limits=limits)
     root.finish()
     return config
 
@@ -166,6 +199,8 @@ def _node(
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
         observer=_observer(section, registry.path.parent),
+        answers=_answers(section.section("answers")),
+        door=_door(section),
         models=models,
     )
     section.finish()
@@ -194,6 +229,40 @@ def _observer(section: Section, folder: Path) -> ObserverConfig:
         metrics_public=section.flag("metrics_public", False),
         trace_endpoint=_endpoint(section.text("trace_endpoint", "")),
         call_log=log if log in ("", "-") else str(folder / log),
+    )
+
+
+def _answers(section: Section) -> AnswersConfig:
+    most = 2**50
+    defaults = AnswersConfig()
+    answers = AnswersConfig(
+        keep_s=section.integer("keep_s", defaults.keep_s, high=365 * 24 * 3600),
+        payer_bytes=section.integer("payer_bytes", defaults.payer_bytes, low=1, high=most),
+        total_bytes=section.integer("total_bytes", defaults.total_bytes, low=1, high=most),
+        required=section.flag("required", defaults.required),
+    )
+    section.finish()
+    if answers.required and not answers.keep_s:
+        raise ConfigError(
+            "node.answers.required asks for identifiers, and keep_s 0 keeps nothing by them",
+            hint="set keep_s to the seconds in which a payer may fetch a lost answer",
+        )
+    return answers
+
+
+def _door(section: Section) -> DoorConfig:
+    default = DoorConfig()
+    return DoorConfig(
+        max_connections=section.integer("max_connections", default.max_connections, low=1),
+        max_connections_per_address=section.integer(
+            "max_connections_per_address", default.max_connections_per_address, low=1
+        ),
+        # A payment with its deposit takes about 4 KiB.
+        max_header_bytes=section.integer("max_header_bytes", default.max_header_bytes, low=8192),
+        header_timeout_s=section.integer(
+            "header_timeout_s", default.header_timeout_s, low=1, high=600
+        ),
+        body_timeout_s=section.integer("body_timeout_s", default.body_timeout_s, low=1, high=600),
     )
 
 

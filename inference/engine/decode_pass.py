@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import torch
@@ -183,9 +184,7 @@ class DecodePasses:
 
         `width` is the most blocks of a sequence.
         """
-        self._make: Final = lambda size: DecodePass(
-            module, keys, values, size=size, width=width, attend=attend
-        )
+        self._make: Final = partial(DecodePass, module, keys, values, width=width, attend=attend)
         self._passes: dict[int, DecodePass] = {}
 
     def run(self, spans: Many[Span]) -> torch.Tensor:
@@ -195,7 +194,7 @@ class DecodePasses:
             half = len(spans) // 2
             return torch.cat([self.run(spans[:half]), self.run(spans[half:])])
         if size not in self._passes:
-            self._passes[size] = self._make(size)
+            self._passes[size] = self._make(size=size)
         return self._passes[size].run(spans)
 
 

@@ -61,6 +61,19 @@ class TokenContract:
         used = self._used(payer, nonce, from_block)
         return used.tx_hash if used else None
 
+    def outcome(
+        self, payer: str, nonce: bytes, *, valid_before: int, from_block: int
+    ) -> bytes | None:
+        """Return what became of an authorisation: the transaction that used it (32 bytes).
+
+        Empty when it was not used and never can be: its time, in unix seconds, has passed on
+        chain. None while neither is certain.
+        """
+        # The time first: what that block does not have, no later one can add.
+        now = self._chain.head().timestamp
+        used_by = self.settlement(payer, nonce, from_block=from_block)
+        return b"" if used_by is None and now > valid_before else used_by
+
     def paid_by(self, authorization: Authorization, *, from_block: int) -> TxReceipt | None:
         """Return the transaction that made an authorised transfer, whoever sent it.
 

@@ -88,12 +88,20 @@ class Shop:
         return payer
 
     async def reserve(
-        self, payload: dict[str, Any], quote: int, *, least: int = 1, stream: bool = False
+        self,
+        payload: dict[str, Any],
+        quote: int,
+        *,
+        least: int = 1,
+        stream: bool = False,
+        binding: bytes = b"",
     ) -> Secured:
         scheme = "exact" if "authorization" in payload else "batch-settlement"
         offers = self.cashier.offers(URL, quote)
         payment = pay(offers, scheme, payload)
-        return await self.cashier.reserve(payment, offers, least=least, stream=stream)
+        return await self.cashier.reserve(
+            payment, offers, least=least, stream=stream, binding=binding
+        )
 
     async def book(self, secured: Secured, charged: int, **more: Any) -> Booked:
         return await self.database.write(lambda tx: self.cashier.book(tx, secured, charged, **more))
