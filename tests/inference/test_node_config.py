@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from inference.claiming import ClaimPolicy
 from inference.config import NodeConfig, ObserverConfig, load, node_url
 from inference.payments.pricing import Price
 from registry.devnet_file import add_model
@@ -196,3 +197,27 @@ def test_a_model_that_is_added_is_read_back_whatever_its_name(tmp_path: Path) ->
     found = load(path).models
     assert [model.name for model in found] == names
     assert [model.price.per_call for model in found] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("claims = {profit = 0}", "node.claims.profit must be an integer from 1"),
+        ("claims = {coin_price = -1}", "node.claims.coin_price must be an integer from 0"),
+        ("claims = {max_age_s = 59}", "node.claims.max_age_s must be an integer from 60"),
+        ("claims = {gas_percent = 101}", "node.claims.gas_percent must be an integer from 1"),
+        ("claims = {dust = 1}", "unknown setting node.claims.dust"),
+        ("withdrawal_look_s = 301", "node.withdrawal_look_s must be an integer from 1 to 300"),
+    ],
+)
+def test_a_wrong_setting_of_claims_is_refused_by_its_name(
+    read: Read, lines: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(lines)
+
+
+def test_claims_are_made_by_the_settings(read: Read) -> None:
+    assert read().claims == ClaimPolicy()
+    made = read("claims = {profit = 3, coin_price = 2000000000, max_age_s = 60, gas_percent = 50}")
+    assert made.claims == ClaimPolicy(3, 2_000_000_000, 0, 60, 50)

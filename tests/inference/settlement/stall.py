@@ -122,6 +122,13 @@ class Stall:
 
         self.database.write_now(work)
 
+    def deposit(self, payer: Payer, amount: int) -> None:
+        """Deposit again."""
+        mint = self.devnet.chain.contract("DevUSD", self.shop.token.address).functions.mint
+        self.devnet.chain.send(FUNDER, mint(payer.key.address, amount))
+        call = self.contract.functions.multicall([self._deposit(payer, amount)])
+        self.devnet.chain.send(FUNDER, call)
+
     def withdraw(self, payer: Payer, amount: int) -> None:
         """Ask the contract for money back, as the payer."""
         self.devnet.chain.send(
@@ -167,7 +174,7 @@ class Stall:
         return Rounds(self.settlement, look_s=15, every_s=60, clock=clock)
 
     def _deposit(self, payer: Payer, amount: int) -> bytes:
-        deposit = payer.deposits(amount, amount, now=int(time.time())).payment
+        deposit = payer.deposits(amount, amount, now=self.devnet.chain.head().timestamp).payment
         assert isinstance(deposit, DepositPayment)
         data = encode(
             ["uint256", "uint256", "uint256", "bytes"],
