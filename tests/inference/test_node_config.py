@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from inference.claiming import ClaimPolicy
 from inference.config import AnswersConfig, NodeConfig, ObserverConfig, load, node_url
 from inference.payments.pricing import Price
 from registry.devnet_file import add_model
@@ -209,3 +210,27 @@ def test_answers_are_kept_for_a_day_unless_the_settings_say_otherwise(read: Read
     assert read().answers == AnswersConfig(86400, 64 * 1024**2, 1024**3, required=False)
     text = "[node.answers]\nkeep_s = 60\npayer_bytes = 1\ntotal_bytes = 2\nrequired = true"
     assert read(text).answers == AnswersConfig(60, 1, 2, required=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("claims = {profit = 0}", "node.claims.profit must be an integer from 1"),
+        ("claims = {coin_price = -1}", "node.claims.coin_price must be an integer from 0"),
+        ("claims = {max_age_s = 59}", "node.claims.max_age_s must be an integer from 60"),
+        ("claims = {gas_percent = 101}", "node.claims.gas_percent must be an integer from 1"),
+        ("claims = {dust = 1}", "unknown setting node.claims.dust"),
+        ("withdrawal_look_s = 301", "node.withdrawal_look_s must be an integer from 1 to 300"),
+    ],
+)
+def test_a_wrong_setting_of_claims_is_refused_by_its_name(
+    read: Read, lines: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(lines)
+
+
+def test_claims_are_made_by_the_settings(read: Read) -> None:
+    assert read().claims == ClaimPolicy()
+    made = read("claims = {profit = 3, coin_price = 2000000000, max_age_s = 60, gas_percent = 50}")
+    assert made.claims == ClaimPolicy(3, 2_000_000_000, 0, 60, 50)
