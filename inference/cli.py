@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from inference.models_cli import models
-from inference.session import NodeUrl, session
+from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
 from registry.cli import session as registry_session
@@ -138,6 +138,43 @@ def chat(
         show(answer, terminal)
         if save is not None:
             save_shown(save, Shown(answer.signed, answer.request))
+
+
+@app.command(epilog=examples("weightproof prices", "weightproof prices --json"))
+def prices(url: NodeUrl = "", config: Settings = None, as_json: AsJson = False) -> None:
+    """Show what a node charges: prices by model, tiers, trials, subscriptions. Free of charge."""
+    with session(as_json, config) as (terminal, settings):
+        from inference.config import node_url
+        from inference.prices_command import show_prices
+
+        show_prices(url or node_url(settings), terminal)
+
+
+@app.command(
+    epilog=examples(
+        "weightproof coupon --calls 5 --wallet 0x15d3…",
+        "weightproof coupon --amount 1000000 --days 7 --models smollm2 --json",
+    )
+)
+def coupon(
+    calls: Annotated[int, typer.Option(help="How many calls are free.", min=0)] = 0,
+    amount: Annotated[int, typer.Option(help="Or how much of list price.", min=0)] = 0,
+    wallet: Annotated[str, typer.Option(help="Who may use it; default: whoever holds it.")] = "",
+    models: Annotated[str, typer.Option(help="Names, a comma between two; default: all.")] = "",
+    days: Annotated[int, typer.Option(help="How long it holds.", min=1, max=3660)] = 30,
+    address: NodeAddress = "",
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a coupon as the node's operator; it is sent as the header Weightproof-Coupon.
+
+    What all its uses take together adds up, whoever uses it.
+    """
+    with session(as_json, config) as (terminal, settings):
+        from inference.prices_command import CouponOrder, make_coupon
+
+        order = CouponOrder(calls, amount, wallet, models, days)
+        make_coupon(order, settings, terminal, node=address)
 
 
 @app.command(epilog=examples("weightproof settle"))

@@ -29,6 +29,7 @@ from x402.mechanisms.evm.exact.client import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 from x402.schemas import PaymentCreationContext
 
+from inference.coupon import HEADER
 from inference.errors import AuditError, PaymentRefusedError, RequestError, UnavailableError
 from inference.payments.x402 import PAYMENT_RESPONSE, decode_header
 from inference.receipts import SignedReceipt, verify_receipt
@@ -94,6 +95,7 @@ class Payer:
         node: NodeIdentity,
         scheme: str = "batch-settlement",
         confirm: Confirm = lambda _: True,
+        coupon: str = "",
     ) -> None:
         wallet = EthAccountSignerWithRPC(Account.from_key(signer.secret()), rpc_url)
         self._channels = BatchSettlementEvmScheme(
@@ -109,7 +111,10 @@ class Payer:
         self._payer: Final = signer.address
         self._node: Final = node
         self._http: Final = httpx.AsyncClient(
-            transport=x402_httpx_transport(client), timeout=_TIMEOUT_S, base_url=self._url
+            transport=x402_httpx_transport(client),
+            timeout=_TIMEOUT_S,
+            base_url=self._url,
+            headers={HEADER: coupon} if coupon else {},
         )
 
     async def __aenter__(self) -> Payer:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from inference.audit.anchor import AnchorContract
@@ -13,6 +14,7 @@ from inference.audit.log import AuditLog
 from inference.config import NodeConfig
 from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
+from inference.limits import Buckets
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
 from inference.payments.channels_contract import ChannelsContract
@@ -21,9 +23,12 @@ from inference.payments.mover import Mover
 from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.payments.wallet_contract import Wallets
+from inference.price_offer import Shop
 from inference.sent_book import SentBook
 from inference.settlement import Settlement
 from inference.tariff import Tariff
+from inference.trial_door import TrialDoor
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
 from registry.workspace import Workspace
@@ -47,8 +52,9 @@ class Office:
         workspace = Workspace.open(config.registry)
         contracts = config.registry.contracts
         signer = workspace.signer("node")
-        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
-        token = TokenContract(workspace.chain, _asset(config))
+        wallets = Wallets(workspace.chain, config.wallet_gas, config.wallet_factories)
+        channels = ChannelsContract(workspace.chain, contracts.payment_channels, wallets)
+        token = TokenContract(workspace.chain, _asset(config), wallets)
         terms = Terms(
             contract=contracts.payment_channels,
             collector=contracts.deposit_collector,
@@ -62,7 +68,16 @@ class Office:
         book = SentBook(database)
         workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
+        mover = Mover(
+            database,
+            authorizations,
+            channels,
+            token,
+            terms,
+            signer,
+            wallets,
+            contracts.from_block,
+        )
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,
@@ -79,18 +94,37 @@ class Office:
             policy=config.claims,
             from_block=contracts.from_block,
         )
-        cashier = Cashier(database, ledger, authorizations, mover, terms)
+        payers = Buckets(config.limits.payer, "payer")
+        cashier = Cashier(
+            database,
+            ledger,
+            authorizations,
+            mover,
+            terms,
+            limits=config.limits.channels,
+            admit=payers.take,
+        )
         return cls(config, workspace, signer, database, cashier, log, settlement)
 
+    @cached_property
     def tariff(self) -> Tariff:
-        """Return what applies the settings' plans to calls."""
+        """What applies the settings' prices and plans to calls."""
         domain = coupon_domain(self.config.registry.contracts.chain_id, self.signer.address)
         token = TokenContract(self.workspace.chain, _asset(self.config))
+        book = PlanBook(self.config.plans)
         return Tariff(
-            book=PlanBook(self.config.plans),
+            book=book,
             coupons=CouponGuard(domain, self.config.operator or self.signer.address),
+            shop=Shop(
+                self.signer,
+                self.config.registry.contracts.chain_id,
+                _asset(self.config),
+                self.config.plans,
+                self.database,
+            ),
             database=self.database,
-            balance_of=token.balance_of,
+            trials=TrialDoor(book, self.database, token.balance_of),
+            public_url=self.config.public_url,
         )
 
     def close(self) -> None:

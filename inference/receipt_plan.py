@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
-from inference.audit.document import Amount, Count, Document, TextKind
+from inference.audit.document import Amount, Count, Digest, Document, TextKind
 
 NONE: Final = "none"
 PURCHASE: Final = "purchase"
+TRIAL: Final = "trial"
+CONTRACT: Final = "contract"
 CALLS: Final = "calls"
 _PERMILLE: Final = 1000
 _PER_SECOND_TO_MILLIONTHS: Final = 1000
@@ -86,8 +88,12 @@ class AllowanceFacts(Document):
 
 @dataclass(frozen=True)
 class PlanFacts(Document):
-    """How a charge came about; amounts in atomic units."""
+    """How a charge came about; amounts in atomic units.
 
+    `offer` is the digest of the price offer (`price_offer`) that the call was made under.
+    """
+
+    offer: Digest
     listed: Amount
     time: TimeFacts
     discount: DiscountFacts

@@ -91,6 +91,7 @@ def uvicorn_server(app: Any) -> uvicorn.Server:
             app,
             log_level="warning",
             access_log=False,
+            http=guarded(Door(config.door)),
             timeout_graceful_shutdown=_GRACE_S,
         )
     )

@@ -45,11 +45,13 @@ SERVED: Final = ("ok", "partial")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended. `served_at` is in unix seconds, `response_hash` 32 salted bytes.
+    """How a call ended, and the name of the receipt that says so.
 
+    `served_at` is in unix seconds, `response_hash` 32 salted bytes,
     `block` is the newest one at which the model was found to stand.
     """
 
+    receipt_id: str
     status: str
     served_at: int
     url: str
@@ -58,6 +60,11 @@ class Outcome:
     response_hash: bytes
     salts: Salts
     block: Block
+
+
+def new_receipt_id() -> str:
+    """Return a name that no other receipt has."""
+    return "rcpt_" + secrets.token_urlsafe(18)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class Statements:
         self,
         entry: CatalogEntry,
         work: Work,
+        price: Price,
         outcome: Outcome,
         booked: Booked,
         at: NextPosition,
@@ -98,13 +106,13 @@ class Statements:
         `plan` says how its charge came about, where that is not its list price.
         """
         standard, digest = self._standard(outcome, booked)
-        payment = _payment(entry.price_for(work), booked, digest)
+        payment = _payment(price, booked, digest)
         kind: type[ReceiptFacts] = ReceiptFacts
         if plan is not None:
             kind = PlannedReceiptFacts
             payment = PlannedPaymentFacts(**vars(payment), plan=plan)
         facts = kind(
-            id="rcpt_" + secrets.token_urlsafe(18),
+            id=outcome.receipt_id,
             status=outcome.status,
             served_at=outcome.served_at,
             model=model_facts(entry, outcome.block),

@@ -86,6 +86,7 @@ class Stock:
 
     def __init__(self, office: Office) -> None:
         self._config: Final = office.config
+        self._tariff: Final = office.tariff
         self._workspace: Final = office.workspace
         self._device: Final = choose_device(office.config.device)
         self.catalog: Final = Catalog(on_free=self._free)
@@ -228,7 +229,7 @@ class Stock:
         progress(f"starting {model.name}", 0)
         kind, limit = self._config.engine, self._config.max_queue
         engine = open_engine(loaded, kind=kind, queue_limit=limit)
-        return CatalogEntry(
+        entry = CatalogEntry(
             model.name,
             verified,
             loaded,
@@ -238,6 +239,13 @@ class Stock:
             needed,
             model.exact_price,
         )
+        try:
+            # Receipts will name it: it must be there for whoever checks them.
+            self._tariff.shop.keep(self._tariff.offer(entry))
+        except BaseException:
+            engine.close()
+            raise
+        return entry
 
     def _put(self, entry: CatalogEntry) -> str:
         """Put an entry on sale; return the ModelId that had its name before, or nothing."""

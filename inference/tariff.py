@@ -5,34 +5,44 @@ Where the node has no plans, this costs a call nothing: no row is read, no chain
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
 
+from inference.catalog import CatalogEntry
 from inference.coupon import Coupon, CouponGuard, CouponRefusedError
 from inference.database import Database
-from inference.errors import UnavailableError
-from inference.payments.plan_book import Claimed, PlanBook, trial_id
+from inference.payments.plan_book import Claimed, PlanBook
 from inference.payments.plans import Allowance, Due
 from inference.payments.pricing import Price, Usage, charge
+from inference.payments.x402 import PaymentPayload
+from inference.price_facts import PriceOffer
+from inference.price_offer import EXTENSION, Shop, digest_of, price_of_rate
 from inference.receipt_plan import (
     NO_ALLOWANCE,
-    NO_DISCOUNT,
     PURCHASE,
     AllowanceFacts,
     DiscountFacts,
     PlanFacts,
     TimeFacts,
 )
-from inference.work import Sells, Work
-from registry.errors import ChainError
+from inference.trial_door import TrialDoor
+from inference.work import Sells, Work, is_exact
 
 _EXACT: Final = "exact"
 _NOTHING: Final = Claimed()
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The price of one call, and the offer that states it; `is_replaced` by another since."""
+
+    price: Price
+    offer: PriceOffer
+    is_replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,14 @@ class Bill:
 
 @dataclass(frozen=True)
 class Tariff:
-    """Applies a node's plans. `balance_of` asks the chain how much of the token a wallet has."""
+    """Applies a node's prices and plans. `public_url` is where its offers are shown."""
 
     book: PlanBook
     coupons: CouponGuard
+    shop: Shop
     database: Database
-    balance_of: Callable[[str], int]
+    trials: TrialDoor
+    public_url: str
 
     def coupon(self, header: str, *, model: str, work: Work) -> Coupon | None:
         """Return the coupon that came with a call. Raises `CouponRefusedError`."""
@@ -59,6 +71,35 @@ class Tariff:
         if isinstance(work, Sells):
             raise CouponRefusedError("a coupon does not buy a subscription; nothing was charged")
         return self.coupons.read(header, model=model, now=int(time.time()))
+
+    def offer(self, entry: CatalogEntry) -> PriceOffer:
+        """Return what is offered for a model now."""
+        exact = entry.exact_price or entry.price
+        return self.shop.offer(entry.name, entry.verified.model_id, entry.price, exact)
+
+    def shown(self, rate: Rate, payment: PaymentPayload | None) -> Mapping[str, object]:
+        """Return the extension of a 402 that names what is offered; from memory.
+
+        A payment under an offer that was replaced is shown its own again: it ends when it said.
+        """
+        if payment is not None and rate.is_replaced:
+            return {EXTENSION: payment.extensions[EXTENSION]}
+        url, now = f"{self.public_url}/v1/prices", int(time.time())
+        return {EXTENSION: self.shop.extension(rate.offer, url, now=now)}
+
+    def rate(self, entry: CatalogEntry, work: Work, payment: PaymentPayload | None) -> Rate:
+        """Return the price of a piece of work, pure of who asks, and the offer it comes from.
+
+        A payment may name an offer that still holds and was replaced meanwhile.
+        """
+        present = self.offer(entry)
+        if payment is not None and EXTENSION in payment.extensions and not isinstance(work, Sells):
+            now = int(time.time())
+            named = self.shop.replaced(payment.extensions, by=present, now=now)
+            if named is not None and _is_of(named, entry):
+                rate = named.exact if is_exact(work) else named.price
+                return Rate(price_of_rate(rate), named, is_replaced=True)
+        return Rate(entry.price_for(work), present)
 
     async def claim(self, coupon: Coupon | None, payer: str, *, scheme: str) -> Claimed:
         """Return what a paid call may draw on, before any work is done for it.
@@ -74,7 +115,7 @@ class Tariff:
                     "a coupon lowers what a channel is charged; exact pays the quote on chain"
                 )
             return _NOTHING
-        may_try = await self._may_try(payer)
+        may_try = await self.trials.may_try(payer)
         if coupon is None:
             return Claimed(may_try=may_try)
         if not coupon.is_bearers and coupon.wallet != payer:
@@ -96,10 +137,10 @@ class Tariff:
         self,
         tx: Connection,
         work: Work,
-        price: Price,
         *,
         payer: str,
-        model: str,
+        entry: CatalogEntry,
+        rate: Rate,
         scheme: str,
         claimed: Claimed,
         seq: int,
@@ -110,7 +151,7 @@ class Tariff:
         To be called once the call's place `seq` in the log is fixed: what is spent and used adds
         up in the log's order. `at` is the unix second that the receipt states.
         """
-        usage = work.usage
+        usage, price = work.usage, rate.price
         if scheme == _EXACT:
             usage = Usage(work.input_tokens, work.max_output_tokens, price.most_ms)
         listed = charge(price, usage)
@@ -121,34 +162,26 @@ class Tariff:
                 sold = self.book.sell(tx, payer, work.offer, id=f"sub_{seq}", at=at)
                 bought = _allowance(sold, PURCHASE, 0)
         else:
-            due = self.book.take(tx, payer, model, listed, claimed, at=at)
-        return Bill(due.charged, _stated(due, price, work.usage, bought))
-
-    async def _may_try(self, payer: str) -> bool:
-        trial = self.book.plans.trial
-        if trial is None:
-            return False
-        if payer in trial.allow:
-            return True
-        if not trial.min_balance:
-            return False
-        if self.database.read(lambda tx: self.book.known(tx, trial_id(trial, payer))):
-            return True  # It was asked when it began: later the tokens may be elsewhere.
-        try:
-            return await asyncio.to_thread(self.balance_of, payer) >= trial.min_balance
-        except ChainError as error:
-            raise UnavailableError("the chain does not answer; nothing was charged") from error
+            due = self.book.take(tx, payer, entry.name, listed, claimed, at=at)
+        if not price.per_second and due == Due(listed) and bought == NO_ALLOWANCE:
+            return Bill(listed)  # Format 1 of a receipt says all.
+        offer = digest_of(rate.offer)
+        return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
 
 
-def _stated(due: Due, price: Price, usage: Usage, bought: AllowanceFacts) -> PlanFacts | None:
-    """Return what format 2 of a receipt states; None where format 1 says all."""
+def _is_of(offer: PriceOffer, entry: CatalogEntry) -> bool:
+    return (offer.model, offer.model_id) == (entry.name, entry.verified.model_id)
+
+
+def _stated(
+    offer: bytes, due: Due, price: Price, usage: Usage, bought: AllowanceFacts
+) -> PlanFacts:
     off, allowance = due.discount, bought
     if due.allowance is not None:
         allowance = _allowance(due.allowance, due.allowance.kind, due.covered)
     discount = DiscountFacts(off.by, off.permille, off.since, off.until, off.spent, off.step)
-    if not price.per_second and discount == NO_DISCOUNT and allowance == NO_ALLOWANCE:
-        return None
     return PlanFacts(
+        offer=offer,
         listed=due.listed,
         time=TimeFacts(price.per_second, price.most_ms, usage.compute_ms),
         discount=discount,

@@ -31,7 +31,7 @@ from registry.section import Section as Section
 from registry.signing.signer import ANVIL_CHAIN_ID, Signer, refuse_well_known
 
 # What `inference.config` reads of the same file.
-_NODE_SECTIONS: Final = ("node", "models", "prices")
+_NODE_SECTIONS: Final = ("node", "models", "prices", "limits")
 # Beyond the finality of chains in use: Ethereum takes a quarter of an hour.
 _BLOCK_AGE_S: Final = 3600
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from inference.errors import NodeError, RequestError, UnavailableError
+from inference.limits import RateLimitedError
 from registry.errors import ChainError, WeightproofError
 
 
@@ -31,6 +32,11 @@ def problem(error: NodeError) -> Response:
     """Return the response that stands for an error."""
     text = f"{error.message}; {error.hint}" if error.hint else error.message
     headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503) else {}
+    if not error.afresh:
+        # OpenAI's clients retry by themselves, and below them a new payment would be made.
+        headers["x-should-retry"] = "false"
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(error.retry_after_s)
     body = {
         "error": {
             "message": text,

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from inference.audit.bodies import SettlementBody
 from inference.audit.document import ZERO_DIGEST
+from inference.audit.plan_accounts import PlanAccounts
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, check_charge
 
@@ -23,6 +24,7 @@ class Accounts:
     """Sums in atomic units. Every method raises `AuditError` (5) with the receipts at fault."""
 
     network: str
+    plans: PlanAccounts
     channels: dict[bytes, int] = field(default_factory=dict)
     exact: dict[AuthorizationKey, SignedReceipt] = field(default_factory=dict)
     _last: dict[bytes, SignedReceipt] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class Accounts:
     def add(self, signed: SignedReceipt) -> None:
         """Take the next receipt: its own arithmetic, then its place in its channel's history."""
         check_charge(signed)
+        self.plans.add(signed)
         payment = signed.receipt.payment
         if payment.network != self.network:
             raise _wrong(f"paid on {payment.network}, not on {self.network}", signed)

@@ -26,6 +26,7 @@ from inference.audit.document import (
 )
 from inference.audit.log import MAX_PAGE
 from inference.errors import NodeError
+from inference.price_facts import PriceOffer
 from inference.remote import bounded
 
 # A page of a thousand entries is about 3 MiB.
@@ -119,6 +120,14 @@ class LogReader:
         if state.channel_id != channel_id:
             raise answer.bad("the state of another channel")
         return state
+
+    def price_offer(self, digest: bytes) -> PriceOffer:
+        """Return the price offer with a digest, which receipts name."""
+        answer = self._get(f"/v1/prices/0x{digest.hex()}")
+        offer = answer.document(PriceOffer)
+        if offer.digest() != digest:
+            raise answer.bad("another price offer")
+        return offer
 
     def _proof(self, path: str, **query: int) -> tuple[bytes, ...]:
         answer = self._get(path, query)

@@ -10,6 +10,7 @@ from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.document import ZERO_DIGEST
 from inference.audit.entry import RECEIPT, SETTLEMENT
 from inference.audit.log_copy import LogCopy
+from inference.audit.plan_accounts import PlanAccounts
 from inference.audit.reader import LogReader
 from inference.errors import AuditError
 from inference.receipt_format import PaymentFacts
@@ -23,7 +24,7 @@ class Books:
     """The accounts, kept from the auditor's copy of the log, entry by entry."""
 
     def __init__(self, target: AuditTarget, log: LogReader, copy: LogCopy) -> None:
-        self.accounts: Final = Accounts(target.network)
+        self.accounts: Final = Accounts(target.network, PlanAccounts(log.price_offer))
         self._target: Final = target
         self._log: Final = log
         self._copy: Final = copy

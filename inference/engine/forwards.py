@@ -15,7 +15,12 @@ def open_forward(loaded: LoadedModel, plan: ComputePlan, *, rows: int, sequences
     At most `rows` tokens of `sequences` sequences are computed at a time.
     """
     if not plan.packed:
-        return ModuleForward(loaded.module, loaded.torch_device, blocks=plan.blocks)
+        return ModuleForward(
+            loaded.module,
+            loaded.torch_device,
+            blocks=plan.blocks,
+            context=loaded.serving.max_context,
+        )
     return PackedForward(
         loaded.module,
         name=f"engine-{loaded.name}",

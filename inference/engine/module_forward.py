@@ -1,7 +1,8 @@
 """The forward pass by transformers' own modules, with our cache plugged into their attention.
 
 All spans of a step are one row of tokens; only attention looks at sequences apart. It writes keys
-and values into blocks and reads each sequence's own.
+and values into blocks and reads each sequence's own. On a GPU, a step in which every sequence has
+one token is a `decode_pass`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any, Final
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from inference.engine.decode_pass import Attend, DecodePasses, Decoding, gpu_attention
 from inference.engine.forward import NextLogits, Span
-from inference.engine.kv_cache import BLOCK
+from inference.engine.kv_cache import BLOCK, blocks_for
 from inference.engine.packing import groups, head_width
 from inference.errors import GenerationError
 
@@ -65,17 +67,40 @@ class ModuleForward:
     name = "modules"
     is_invariant = False
 
-    def __init__(self, module: PreTrainedModel, device: torch.device, *, blocks: int) -> None:
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        device: torch.device,
+        *,
+        blocks: int,
+        context: int,
+        attend: Attend | None = None,
+    ) -> None:
+        """`context` is the most tokens of a sequence.
+
+        With `attend`, which a GPU always has, steps of one token a sequence are decode passes.
+        """
         self._module = module
         self._device = device
         module.config._attn_implementation = ATTENTION
         config = module.config
-        shape = (config.num_hidden_layers, blocks, groups(config), BLOCK, head_width(config))
+        # One block more than sequences have: what a decode pass does not need goes there.
+        shape = (config.num_hidden_layers, blocks + 1, groups(config), BLOCK, head_width(config))
         dtype = next(module.parameters()).dtype
         self._cache = _Cache(
             torch.zeros(shape, dtype=dtype, device=device),
             torch.zeros(shape, dtype=dtype, device=device),
         )
+        attend = gpu_attention() if attend is None and device.type == "cuda" else attend
+        self._decode: DecodePasses | None = None
+        if attend is not None:
+            self._decode = DecodePasses(
+                module,
+                self._cache.keys,
+                self._cache.values,
+                width=blocks_for(context),
+                attend=attend,
+            )
 
     def run(self, spans: Many[Span]) -> list[NextLogits | None]:
         """Compute spans together, exact ones each alone; see `Forward`."""
@@ -88,6 +113,7 @@ class ModuleForward:
 
     def close(self) -> None:
         """Let go of the cache, whoever still refers to this object."""
+        self._decode = None
         self._cache = _Cache(self._cache.keys.new_empty(0), self._cache.values.new_empty(0))
 
     def _pass(self, spans: Many[Span]) -> list[NextLogits | None]:
@@ -98,6 +124,11 @@ class ModuleForward:
             raise GenerationError(f"the forward pass failed: {error!s:.200}") from error
 
     def _compute(self, spans: Many[Span]) -> list[NextLogits | None]:
+        if self._decode is not None and all(span.count == 1 for span in spans):
+            rows = self._decode.run(spans).numpy()
+            return [
+                NextLogits(row) if s.is_last else None for s, row in zip(spans, rows, strict=True)
+            ]
         tokens = [token for span in spans for token in span.tokens]
         positions = [p for span in spans for p in range(span.start, span.start + span.count)]
         ends = torch.tensor([span.count for span in spans]).cumsum(0)
@@ -139,11 +170,13 @@ class ModuleForward:
         """Return spans of the same length, with the rows they begin at, as one group."""
         count = members[0][0].count
         starts = self._numbers([span.start for span, _ in members])
-        width = max((span.start + count - 1) // BLOCK + 1 for span, _ in members)
+        written = [(span.start + count - 1) // BLOCK + 1 for span, _ in members]
+        width = max(written)
         # A shorter one reads its first block again, and the mask takes that out: what others have
-        # must not be read at all, since NaN gets through a mask.
+        # or had, also in blocks it has not come to, must not be read, for NaN gets through a mask.
         tables = [
-            (span.sequence.blocks + span.sequence.blocks[:1] * width)[:width] for span, _ in members
+            (span.sequence.blocks[:own] + span.sequence.blocks[:1] * width)[:width]
+            for (span, _), own in zip(members, written, strict=True)
         ]
         steps = torch.arange(count, device=self._device)
         seen = torch.arange(width * BLOCK, device=self._device)
@@ -164,12 +197,15 @@ def _attention(
     value: torch.Tensor,
     _mask: torch.Tensor | None,
     *,
-    reading: _Reading,
+    reading: _Reading | Decoding,
     scaling: float | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' attention interface asks: (1, heads, tokens, width) each."""
     layer: int = module.layer_idx  # type: ignore[assignment]  # every attention of theirs has it
+    if isinstance(reading, Decoding):
+        found = reading.attention(layer, query[0], key[0], value[0], scaling)
+        return found.transpose(0, 1)[None], None
     keys, values = reading.cache.keys[layer], reading.cache.values[layer]
     # What an earlier sequence left, NaN for example, would get through the mask too.
     keys[reading.fresh], values[reading.fresh] = 0, 0

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from inference.errors import CorrectivePaymentError, NodeError
+from inference.errors import CorrectivePaymentError, InProgressError, NodeError
 from inference.payments.channel import ChannelConfig, Voucher, refuse
 
 Kind: TypeAlias = Literal["call", "stream", "refund"]
@@ -175,6 +175,8 @@ class Account:
 
     def admit_refund(self, opened: Sequence[Open], voucher: Voucher, amount: int | None) -> int:
         """Return how much of `amount` (None: all) can be given back once `owed` was claimed."""
+        if any(other.kind == "refund" for other in opened):
+            raise InProgressError("a refund of this channel is under way")
         if opened:
             raise refuse("channel_busy", f"{len(opened)} calls of this channel are in flight")
         if voucher.max_claimable != self.charged:

@@ -8,9 +8,10 @@ it leaves the node.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,24 +21,50 @@ from inference.payments import books, channel, exact
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
-from inference.payments.exact import parse_authorization, verify_authorization
+from inference.payments.channel_limits import ChannelLimits
+from inference.payments.eip3009 import MARGIN_S, Authorization
+from inference.payments.exact import (
+    VerifiedAuthorization,
+    parse_authorization,
+    verify_authorization,
+)
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.offers import Offers
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
+from inference.payments.wallet import Approval, WalletSignatureError
 from inference.payments.x402 import PaymentPayload, Requirements, settle_response
 from registry.errors import WeightproofError
 
 # Seconds a signed authorisation stays good: time for a slow generation and a slow block.
 PAYMENT_WINDOW_S: Final = 600
 _ZERO: Final = bytes(32)
+_Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
 _NOT_SERVED: Final = ("not_served", "nothing was served or charged")
 _PENDING: Final = (
     "settlement_pending",
-    "nothing was served; whether the payment moved is not known yet, do not pay again",
+    "nothing was served; the payment may have moved: do not pay again, send the same one again",
 )
+_EXPIRED: Final = "invalid_exact_evm_payload_authorization_valid_before"
+# What is written beside a reservation, in its transaction.
+Claim: TypeAlias = Callable[[Connection, Reservation], None]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a call wants secured: its `quote`, and at the `least` what it must cost.
+
+    A stream is charged its quote at once.
+    """
+
+    quote: int
+    least: int
+    stream: bool
+    now: int
+    binding: bytes
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -49,6 +76,9 @@ class Cashier:
     authorizations: AuthorizationBook
     mover: Mover
     terms: Terms
+    limits: ChannelLimits = field(default_factory=ChannelLimits)
+    # Hears who pays once that is proven, before the chain or the database is asked; may refuse.
+    admit: Callable[[str], None] = lambda _: None
 
     @property
     def network(self) -> str:
@@ -71,28 +101,39 @@ class Cashier:
         return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))
 
     async def reserve(
-        self, payment: PaymentPayload, offers: Offers, *, least: int, stream: bool = False
+        self,
+        payment: PaymentPayload,
+        offers: Offers,
+        *,
+        least: int,
+        stream: bool = False,
+        binding: bytes = b"",
+        claim: Claim = lambda _tx, _reservation: None,
     ) -> Secured:
         """Verify a payment against the offers and secure the call's quote.
 
         `least` is what the call must cost, in atomic units. A `stream` on a channel is charged its
-        quote at once, since its head tells the payer so: `stream_head` makes that head. Raises
+        quote at once, since its head tells the payer so: `stream_head` makes that head. `binding`
+        is what an `exact` payment is bound to, `claim` is run beside the reservation. Raises
         `PaymentRefusedError` with the x402 code, `UnavailableError` when the chain is needed and
-        does not answer, `DepositedError` when a deposit moved and the call was refused after it.
+        does not answer, `AlreadyAnsweredError`, `DepositedError` when a deposit moved and the call
+        was refused after it.
         """
         offer = offers.match(payment)
         now = int(time.time())
+        least = offer.amount if stream else least
+        wanted = _Wanted(offer.amount, least, stream, now, binding, claim)
         if offer.scheme == exact.SCHEME:
-            return await self._reserve_exact(payment, offer, now)
-        verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
+            return await self._reserve_exact(payment, wanted)
+        parsed = parse_batch_payload(payment.payload)
+        verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
+        self.admit(verified.payment.config.payer)
         if isinstance(verified.payment, DepositPayment):
-            return await self._reserve_deposit(verified, offer.amount, least, stream, now)
+            return await self._reserve_deposit(verified, wanted)
         state = None
         if self.database.read(lambda tx: self.ledger.needs_state(tx, verified, now=now)):
             state = await self.mover.channel_state(verified.channel_id, now=now)
-        return Secured(
-            await self._reserve_channel(verified, offer.amount, least, stream, state, now), verified
-        )
+        return Secured(await self._reserve_channel(verified, wanted, state), verified)
 
     def stream_head(self, secured: Secured) -> str:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
@@ -101,19 +142,20 @@ class Cashier:
     async def collect(self, secured: Secured) -> Secured:
         """Move the money of an `exact` payment; a channel's is claimed later."""
         payment = secured.payment
-        if not isinstance(payment, exact.VerifiedAuthorization):
+        if not isinstance(payment, exact.VerifiedAuthorization) or secured.moved is not None:
             return secured
         moved = await self.mover.transfer(secured.reservation, payment, since=secured.since)
         return replace(secured, moved=moved)
 
-    async def give_up(self, secured: Secured) -> None:
-        """Release an `exact` authorisation whose call failed before it was collected."""
-        if secured.scheme == exact.SCHEME:
-            await self.database.write(
-                lambda tx: self.authorizations.give_up(tx, secured.reservation)
-            )
-
-    def book(self, tx: Connection, secured: Secured, charged: int, *, told: bool = True) -> Booked:
+    def book(
+        self,
+        tx: Connection,
+        secured: Secured,
+        charged: int,
+        *,
+        told: bool = True,
+        receipt_id: str = "",
+    ) -> Booked:
         """End a call's reservation with what it cost, in the caller's transaction.
 
         A call that failed costs 0: its reservation is released. `told` is False for a stream that
@@ -123,7 +165,7 @@ class Cashier:
         """
         reservation = secured.reservation
         if secured.scheme == exact.SCHEME:
-            return self._book_exact(tx, secured, charged)
+            return self._book_exact(tx, secured, charged, receipt_id)
         if charged and not told:
             raise NodeError("a stream that nobody was told of cannot be charged")
         if charged or (told and reservation.purpose == "stream"):
@@ -162,72 +204,114 @@ class Cashier:
             extra={"chargedAmount": "0"},
         )
 
+    async def _approved(self, verify: Callable[..., _Verified]) -> _Verified:
+        """Verify; where all is well but the signature no key's, ask the payer's contract."""
+        try:
+            return verify()
+        except WalletSignatureError as question:
+            return verify(approval=await self.mover.approval(question))
+
     async def _reserve_channel(
-        self,
-        verified: VerifiedPayment,
-        quote: int,
-        least: int,
-        stream: bool,
-        state: OnchainChannel | None,
-        now: int,
+        self, verified: VerifiedPayment, wanted: _Wanted, state: OnchainChannel | None
     ) -> Reservation:
         def reserve(tx: Connection) -> Reservation:
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
+            self._check_new(tx, verified)
             reservation = self.ledger.reserve(
-                tx, verified, quote=quote, least=quote if stream else least, state=state, now=now
+                tx,
+                verified,
+                quote=wanted.quote,
+                least=wanted.least,
+                state=state,
+                now=wanted.now,
             )
-            return self.ledger.prepay(tx, reservation) if stream else reservation
+            wanted.claim(tx, reservation)
+            return self.ledger.prepay(tx, reservation) if wanted.stream else reservation
 
         return await self.database.write(reserve)
 
-    async def _reserve_deposit(
-        self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
-    ) -> Secured:
+    def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
+        """Refuse one channel too many; those that are known go on."""
+        if self.limits and self.ledger.account(tx, verified.channel_id) is None:
+            self.limits.check(tx, verified.payment.config.payer)
+
+    async def _reserve_deposit(self, verified: VerifiedPayment, wanted: _Wanted) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
-        least = quote if stream else least
+        quote, least, now = wanted.quote, wanted.least, wanted.now
         before = await self.mover.channel_state(verified.channel_id, now=now)
-        await self.database.write(
-            lambda tx: self.ledger.check_deposit(
-                tx, verified, quote=quote, least=least, state=before, now=now
-            )
-        )
+
+        def check(tx: Connection) -> None:
+            self._check_new(tx, verified)
+            self.ledger.check_deposit(tx, verified, quote=quote, least=least, state=before, now=now)
+
+        await self.database.write(check)
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
-            reservation = await self._reserve_channel(verified, quote, least, stream, after, now)
+            reservation = await self._reserve_channel(verified, wanted, after)
         except WeightproofError as error:
             if moved is None:
                 raise
             raise DepositedError(error, moved, verified.payment.config.payer) from error
         return Secured(reservation, verified, moved)
 
-    async def _reserve_exact(
-        self, payment: PaymentPayload, offer: Requirements, now: int
-    ) -> Secured:
-        verified = verify_authorization(
-            parse_authorization(payment.payload),
-            token=self.terms.token,
-            pay_to=self.terms.receiver,
-            amount=offer.amount,
-            now=now,
-        )
-        reservation = await self.database.write(
-            lambda tx: self.authorizations.reserve(tx, verified, now=now)
-        )
+    async def _reserve_exact(self, payment: PaymentPayload, wanted: _Wanted) -> Secured:
+        parsed = parse_authorization(payment.payload)
+        verified = await self._approved(partial(self._verified, parsed, wanted))
+        self.admit(verified.authorization.payer)
+
+        def reserve(tx: Connection) -> Reservation:
+            reservation = self.authorizations.reserve(
+                tx, verified, now=wanted.now, binding=wanted.binding
+            )
+            wanted.claim(tx, reservation)
+            return reservation
+
+        reservation = await self.mover.taken(reserve, verified.authorization)
+        if reservation.paid_in:
+            return Secured(reservation, verified, Moved(reservation.paid_in, reservation.amount))
         secured = Secured(reservation, verified)
         try:
             return replace(secured, since=await self.mover.check(verified))
         except (PaymentRefusedError, UnavailableError):
-            await self.give_up(secured)
+            await self.database.write(lambda tx: self.authorizations.give_up(tx, reservation))
             raise
 
-    def _book_exact(self, tx: Connection, secured: Secured, charged: int) -> Booked:
+    def _verified(
+        self, authorization: Authorization, wanted: _Wanted, approval: Approval | None = None
+    ) -> VerifiedAuthorization:
+        def verified(at: int) -> VerifiedAuthorization:
+            return verify_authorization(
+                authorization,
+                token=self.terms.token,
+                pay_to=self.terms.receiver,
+                amount=wanted.quote,
+                now=at,
+                approval=approval,
+            )
+
+        try:
+            return verified(wanted.now)
+        except PaymentRefusedError as refusal:
+            book, token = self.authorizations, self.terms.token
+            if refusal.code != _EXPIRED or not self.database.read(
+                lambda tx: book.may_have_moved(tx, token, authorization)
+            ):
+                raise
+            # Its time is for moving it. Who paid in time is not asked to pay again.
+            return verified(authorization.valid_before - MARGIN_S)
+
+    def _book_exact(
+        self, tx: Connection, secured: Secured, charged: int, receipt_id: str
+    ) -> Booked:
         """Settle the authorisation with the receipt, so that a crash leaves both or neither."""
         if secured.moved is None or charged != secured.reservation.amount:
             pending = self.authorizations.abandon(tx, secured.reservation)
             return replace(self._booked(secured, charged, charged, {}, False), pending=pending)
-        self.authorizations.settled(tx, secured.reservation, secured.moved.transaction)
+        self.authorizations.settled(
+            tx, secured.reservation, secured.moved.transaction, receipt_id or None
+        )
         return self._booked(secured, charged, charged, {})
 
     def _booked(

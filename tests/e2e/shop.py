@@ -157,13 +157,19 @@ class Shop:
 
 @contextmanager
 def opened(
-    folder: Path, settings: str = "", add: Callable[[FastAPI, Node], None] | None = None
+    folder: Path,
+    settings: str = "",
+    add: Callable[[FastAPI, Node], None] | None = None,
+    prices: str = "",
 ) -> Iterator[Shop]:
-    """Open a shop in `folder`; `settings` are lines for the node's section, `add` adds routes."""
+    """Open a shop in `folder`; `settings` are lines for the node's section, `add` adds routes.
+
+    `prices` are sections of the settings file.
+    """
     with Devnet.start() as devnet:
         path, _ = prepare_devnet(Chain(devnet.rpc_url), folder, devnet.rpc_url)
         lines = f"port = 8402\n{settings}\n"
-        path.write_text(path.read_text().replace("port = 8402\n", lines))
+        path.write_text(path.read_text().replace("port = 8402\n", lines) + prices)
         workspace = Workspace.open(registry_config(path, read_file(path)))
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

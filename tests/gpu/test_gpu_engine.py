@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from inference.engine.decode_pass import gpu_attention
 from inference.engine.engine import TextEngine
+from inference.engine.forward import Span
+from inference.engine.kv_cache import BLOCK, blocks_for
+from inference.engine.module_forward import ModuleForward
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import LoadedModel, load
@@ -16,6 +20,15 @@ from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.signing.signer import Signer
 from tests.inference import tiny_models
+from tests.inference.engine.test_decode_pass import (
+    BLOCKS,
+    CONFIGS,
+    CONTEXT,
+    defined,
+    logits,
+    module,
+    sequences,
+)
 from tests.inference.shelf import Shelf
 
 pytestmark = [
@@ -67,3 +80,37 @@ def test_exact_answers_on_a_gpu_come_out_again(
 ) -> None:
     loaded = loaded_on("cuda", chain, deployment, signers, tmp_path / "model")
     assert answers(loaded, exact=True) == answers(loaded, exact=True)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_recorded_pass_gives_the_logits_of_the_modules(kind: str) -> None:
+    device = torch.device("cuda")
+    plain = ModuleForward(module(kind).to(device), device, blocks=BLOCKS, context=CONTEXT)
+    plain._decode = None
+    played = ModuleForward(module(kind).to(device), device, blocks=BLOCKS, context=CONTEXT)
+    both = [(plain, sequences((5, 15, 17, 64))), (played, sequences((5, 15, 17, 64)))]
+    for forward, all_ in both:
+        forward.run([Span(one, 0, len(one.tokens)) for one in all_])
+    for step in range(6):
+        found = []
+        for forward, all_ in both:
+            for one in all_:
+                one.tokens.append((len(one.tokens) * 5 + step) % 61)
+            found.append(logits(forward, [Span(one, len(one.tokens) - 1, 1) for one in all_]))
+        assert torch.allclose(found[0], found[1], atol=1e-4)
+
+
+def test_the_kernel_on_a_gpu_attends_as_it_is_defined() -> None:
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.tensor([1, 64, 65, 300])
+    most = blocks_for(300)
+    keys, values = torch.randn((2, most * 4, 2, BLOCK, 64), generator=generator).cuda()
+    tables = torch.randperm(most * 4, generator=generator).view(4, most).cuda()
+    query = torch.randn((8, 4, 64), generator=generator).cuda()
+    asked = (query, keys, values, tables, lengths.cuda())
+    attend = gpu_attention()
+    assert torch.allclose(attend(*asked, scale=0.3), defined(*asked, scale=0.3), atol=1e-4)
+    halves = [one.bfloat16() for one in asked[:3]]
+    expected = defined(*(one.float() for one in halves), *asked[3:], scale=0.3)
+    found = attend(*halves, *asked[3:], scale=0.3)
+    assert torch.allclose(found.float(), expected, atol=2e-2)

@@ -9,6 +9,8 @@ from inference.receipt_format import (
     BlockFacts,
     ModelFacts,
     PaymentFacts,
+    PlannedPaymentFacts,
+    PlannedReceiptFacts,
     PriceFacts,
     ReceiptFacts,
     RequestFacts,
@@ -17,6 +19,7 @@ from inference.receipt_format import (
     SamplingFacts,
     TokenFacts,
 )
+from inference.receipt_plan import NO_ALLOWANCE, NO_TIME, DiscountFacts, PlanFacts
 from inference.receipts import Salts, receipt_domain, salted_hash, token_digest
 from registry.signing.signer import Signer
 
@@ -86,3 +89,21 @@ PAYMENT = PaymentFacts(
     transaction=bytes(32),
     x402_receipt=b"\x05" * 32,
 )
+
+
+def planned(plan: PlanFacts, **payment: Any) -> ReceiptFacts:
+    """Return the facts of a call that a plan had a part in; keywords change its payment."""
+    facts = call(**payment)
+    paid = PlannedPaymentFacts(**vars(facts.payment), plan=plan)
+    return PlannedReceiptFacts(**(vars(facts) | {"payment": paid}))
+
+
+# What the sample call costs with a contract of 10 %: 128 less 12.8, and the fraction of it.
+PLAN = PlanFacts(
+    offer=b"\x06" * 32,
+    listed=COST,
+    time=NO_TIME,
+    discount=DiscountFacts("contract", 100, 0, 0, 0, 0),
+    allowance=NO_ALLOWANCE,
+)
+DISCOUNTED = 115

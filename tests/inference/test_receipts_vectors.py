@@ -1,4 +1,4 @@
-"""Receipts of format 1 verify for ever: the files in vectors/receipts/v1 are never changed."""
+"""Receipts verify for ever: the files in vectors/receipts, by format, are never changed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from inference.audit.merkle import leaf_hash
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, receipt_domain, signing_digest, verify_receipt
 
-FOLDER = Path(__file__).parents[1] / "vectors" / "receipts" / "v1"
-FILES = sorted(FOLDER.glob("*.json"))
+FOLDER = Path(__file__).parents[1] / "vectors" / "receipts"
+FILES = sorted(FOLDER.glob("v*/*.json"))
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}"
 
 
 def read(path: Path) -> Any:
@@ -29,7 +33,7 @@ def verify(vector: Any) -> None:
     verify_receipt(signed, node=vector["node"], domain=domain, **bodies)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if "refuse" in read(p)], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in FILES if "refuse" in read(p)], ids=name_of)
 def test_a_bad_receipt_is_still_refused_for_its_reason(path: Path) -> None:
     vector = read(path)
     with pytest.raises(AuditError, match=vector["refuse"]["reason"]) as caught:
@@ -37,9 +41,7 @@ def test_a_bad_receipt_is_still_refused_for_its_reason(path: Path) -> None:
     assert caught.value.check == vector["refuse"]["check"]
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in FILES if "refuse" not in read(p)], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", [p for p in FILES if "refuse" not in read(p)], ids=name_of)
 def test_a_good_receipt_still_verifies(path: Path) -> None:
     vector = read(path)
     verify(vector)
@@ -61,3 +63,17 @@ def test_every_kind_of_outcome_has_a_vector() -> None:
         "exact",
         "none",
     }
+
+
+def test_every_way_to_pay_less_has_a_vector() -> None:
+    good = [read(path)["bundle"]["receipt"] for path in FILES if "refuse" not in read(path)]
+    plans = [receipt["payment"]["plan"] for receipt in good if "plan" in receipt["payment"]]
+    assert {plan["discount"]["by"] for plan in plans} == {"none", "tier", "contract"}
+    assert {plan["allowance"]["kind"] for plan in plans} == {
+        "none",
+        "coupon",
+        "trial",
+        "subscription",
+        "purchase",
+    }
+    assert any(int(plan["time"]["perSecond"]) for plan in plans)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0003"
 
 AMOUNT = sa.String(78)
 
@@ -20,6 +20,12 @@ def upgrade() -> None:
         sa.Column("until", sa.Integer, nullable=False),
         sa.Column("spent", AMOUNT, nullable=False),
         sa.PrimaryKeyConstraint("payer", "since", "until"),
+    )
+    op.create_table(
+        "price_offers",
+        sa.Column("digest", sa.String(66), primary_key=True),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("kept_at", sa.Integer, nullable=False),
     )
     op.create_table(
         "allowances",
@@ -39,4 +45,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     op.drop_table("allowances")
+    op.drop_table("price_offers")
     op.drop_table("spending")
