@@ -121,11 +121,13 @@ class MeteredWork:
 
 @dataclass
 class Exchange:
-    """One request as the node saw it, and what it answered: both of x402's headers, decoded."""
+    """One request as the node saw it, and what it answered; of x402's headers the request's as it
+    came, the answer's decoded.
+    """
 
     method: str
     status: int
-    paid: bool
+    payment: str
     required: dict[str, Any] | None
     settled: dict[str, Any] | None
 
@@ -145,13 +147,13 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def listen(message: Message) -> None:
             if message["type"] == "http.response.start":
-                sent = {name.decode().lower() for name, _ in scope["headers"]}
+                sent = {n.decode().lower(): v.decode() for n, v in scope["headers"]}
                 answered = {n.decode().lower(): v.decode() for n, v in message["headers"]}
                 self.exchanges.append(
                     Exchange(
                         scope["method"],
                         message["status"],
-                        "payment-signature" in sent,
+                        sent.get("payment-signature", ""),
                         *(
                             decode_header(answered[name]) if name in answered else None
                             for name in ("payment-required", "payment-response")

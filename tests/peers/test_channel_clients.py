@@ -222,3 +222,19 @@ def test_a_stream_is_read_while_the_work_still_goes_on(
     assert told["extra"]["chargedAmount"] == str(QUOTE)  # type: ignore[index]
     assert len([line for line in events if '"unit"' in line]) == 3
     assert counter.charges(customer.signer.address) == [("ok", 2)]
+
+
+def test_the_price_follows_the_body_and_a_cheap_calls_payment_buys_no_dear_one(
+    counter: Counter, customer: Customer
+) -> None:
+    CLIENTS["httpx"](customer, [goods(5, limit=10), goods(150, limit=200)])
+    heard = counter.heard()
+    asked = [one.required["accepts"][0]["amount"] for one in heard if one.required]
+    assert asked == ["10", "200"]
+    assert counter.charges(customer.signer.address) == [("ok", 5), ("ok", 150)]
+
+    with counter.shop.http() as client:
+        sent = {"PAYMENT-SIGNATURE": heard[1].payment}
+        client.post(counter.url, json=goods(150, limit=200), headers=sent)
+    assert counter.heard()[-1].said == ("POST", 402, "invalid_payment_requirements")
+    assert len(counter.charges(customer.signer.address)) == 2

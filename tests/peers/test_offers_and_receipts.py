@@ -68,7 +68,7 @@ def test_an_offer_ends_no_sooner_than_its_authorisation_may_take(counter: Counte
 
 def test_what_is_shown_for_refunds_is_no_offer_to_serve_for_nothing(counter: Counter) -> None:
     with counter.shop.http() as client:
-        client.get(counter.url)
+        client.get("/v1/classify")
     (asked,) = counter.heard()[-1:]
     assert asked.required is not None
     assert [entry["amount"] for entry in asked.required["accepts"]] == ["0", "0"]

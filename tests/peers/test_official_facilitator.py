@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from eth_account import Account as EthAccount
 from x402.mechanisms.evm.batch_settlement.authorizer_signer import LocalAuthorizerSigner
 from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
@@ -23,6 +24,7 @@ from x402.mechanisms.evm.batch_settlement.types import (
 from x402.mechanisms.evm.constants import MULTICALL3_ADDRESS
 from x402.mechanisms.evm.exact import ExactEvmScheme as ExactClient
 from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme as ExactFacilitator
+from x402.mechanisms.evm.exact.facilitator import ExactEvmSchemeConfig
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC, FacilitatorWeb3Signer
 from x402.schemas import PaymentPayload, PaymentRequirements
 
@@ -36,7 +38,7 @@ from registry.chain.devnet import Devnet
 from registry.signing.signer import Signer
 from tests.inference.payments.payer import NODE, RECEIVER, make_terms
 from tests.peers.clients import NETWORK
-from tests.peers.mocks import put
+from tests.peers.mocks import future_wallet, put
 
 pytestmark = pytest.mark.peer
 MAKER = Signer.anvil(8, chain_id=31337)
@@ -177,3 +179,49 @@ def test_it_refuses_what_we_refuse(
     verdict, _ = here.judge(deposit)
     assert not verdict.is_valid
     assert verdict.invalid_reason == f"invalid_batch_settlement_evm_{reason}"
+
+
+class OwnedWallet(EthAccountSignerWithRPC):
+    """A contract's signer: its key signs, for the contract's address; `wrap` as ERC-6492.
+
+    The facilitator takes signatures of 65 bytes for keys', so these are longer.
+    """
+
+    def __init__(self, account: Any, rpc_url: str, address: str, wrap: bytes) -> None:
+        super().__init__(account, rpc_url)
+        self._contract, self._wrap = address, wrap
+
+    @property
+    def address(self) -> str:
+        return self._contract
+
+    def sign_typed_data(self, *data: Any, **named: Any) -> bytes:
+        signature = bytes(super().sign_typed_data(*data, **named)) + b"\0"
+        if not self._wrap:
+            return signature
+        factory, making = self._wrap[:20], self._wrap[20:]
+        parts = encode(["address", "bytes", "bytes"], [factory, making, signature])
+        return parts + bytes.fromhex("6492" * 16)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["EIP-1271", "ERC-6492"])
+def test_it_settles_for_a_contract_wallet(
+    devnet: Devnet, deployment: Deployment, there: bool
+) -> None:
+    here = court(devnet, deployment, "exact")
+    owner = EthAccount.create()
+    factory = put(devnet.chain, MAKER, "WalletFactory", [])
+    wallet, making = future_wallet(factory, owner.address)
+    wrap = bytes.fromhex(factory[2:] + making[2:])
+    if there:
+        wallet, wrap = put(devnet.chain, MAKER, "ContractWallet", ["address"], owner.address), b""
+    mint(devnet.chain, MAKER, here.token.address, wallet, ONE)
+    here.scheme = ExactClient(OwnedWallet(owner, devnet.rpc_url, wallet, wrap))
+    sender = FacilitatorWeb3Signer("0x" + MAKER.secret().hex(), devnet.rpc_url)
+    here.facilitator = ExactFacilitator(sender, ExactEvmSchemeConfig([factory]))
+    payload = here.scheme.create_payment_payload(here.requirements)
+    verdict, _ = here.judge(payload)
+    assert verdict.is_valid, verdict
+    here.settle(payload)
+    assert here.holds(wallet) == ONE - 100
+    assert devnet.chain.code(wallet)
