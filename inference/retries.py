@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,7 +14,7 @@ from sqlalchemy import Connection
 
 from inference.answers import AnswerBook
 from inference.call import Answer, Call
-from inference.database import Database
+from inference.database import Database, DatabaseError
 from inference.errors import IdentifierRequiredError, InProgressError
 from inference.payments import identifier
 from inference.payments.cashier import Claim
@@ -93,7 +94,8 @@ class Retries:
     async def run(self) -> None:
         """Sweep for ever; a sweep that fails is made up for by the next."""
         while True:
-            await asyncio.to_thread(self.sweep)
+            with suppress(DatabaseError):
+                await asyncio.to_thread(self.sweep)
             await asyncio.sleep(SWEEP_S)
 
     def sweep(self) -> int:

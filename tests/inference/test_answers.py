@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,10 +42,8 @@ ANSWER = Answer(200, b"an answer", {"PAYMENT-RESPONSE": "header", "Cache-Control
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database(
-        f"sqlite:///{tmp_path}/node.db", chain_id=31337, channels="0xC", node="0xN"
-    ) as database:
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, chain_id=31337, channels="0xC", node="0xN") as database:
         yield database
 
 

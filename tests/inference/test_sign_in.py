@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,10 +60,8 @@ def wrap(told: object) -> str:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with Database(
-        f"sqlite:///{tmp_path}/node.db", chain_id=31337, channels="0xC", node="0xN"
-    ) as database:
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, chain_id=31337, channels="0xC", node="0xN") as database:
         yield database
 
 

@@ -297,7 +297,7 @@ def test_a_stream_that_broke_off_is_told_as_far_as_it_was_delivered_and_charged(
     house: House, wallet: Signer
 ) -> None:
     channel = Channel(house, wallet).opened()
-    body = ask("break off", stream=True, max_tokens=1000)
+    body = ask("leave", stream=True, max_tokens=1000)
     payment = channel.pays(body, name())
     with (
         house.http() as client,
