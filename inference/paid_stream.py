@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from math import inf
 
 from inference.call import Answer, Stream
 from inference.errors import ModelStoppedError, NodeError
@@ -57,11 +58,14 @@ async def _events(
 
 
 async def _book_stream(sale: Sale, till: Till, status: str, response: SaltedHash) -> Statement:
-    """Charge a stream for what was delivered; nothing if it failed or its model is not sound."""
+    """Charge a stream for what was delivered; nothing if it failed or its model is not sound.
+
+    Its pieces have left: it is written however long the database is away.
+    """
     try:
-        return (await record(sale, till, status, response))[0]
+        return (await record(sale, till, status, response, for_s=inf))[0]
     except ModelStoppedError:  # found in this moment: what was delivered may be false
-        return (await record(sale, till, "failed", response))[0]
+        return (await record(sale, till, "failed", response, for_s=inf))[0]
 
 
 def _heard(sale: Sale, response: SaltedHash, piece: bytes) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from sqlalchemy import Connection
@@ -29,8 +30,8 @@ from inference.statements import SERVED, Outcome, Statement, Statements
 from inference.tariff import Bill, Tariff
 from inference.work import Work
 
-# Seconds between tries to write down a call that was served while the database was busy.
-_RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
+# Seconds that a payer waits for what it was served to be written down while the database is busy.
+_PATIENCE_S: Final = 32.0
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,17 @@ async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
 
 
 async def give_back(sale: Sale, till: Till) -> str:
-    """Release the call and sign that it failed and cost nothing; return the header."""
+    """Release the call and sign that it failed and cost nothing; return the header.
+
+    It is written however long the database is away, or the money would stay set aside; the payer
+    waits for that as long as for an answer, and is refused with `DatabaseError` then.
+    """
     nothing = SaltedHash(sale.salts.response)
-    _, header = await record(sale, till, "failed", nothing, told=False)
-    return header
+    writing = asyncio.ensure_future(record(sale, till, "failed", nothing, told=False, for_s=inf))
+    ended, _ = await asyncio.wait([writing], timeout=_PATIENCE_S)
+    if not ended:
+        raise DatabaseError("the database cannot be written; nothing was charged")
+    return writing.result()[1]
 
 
 async def record(
@@ -108,11 +116,12 @@ async def record(
     response: SaltedHash,
     *,
     told: bool = True,
+    for_s: float = _PATIENCE_S,
 ) -> tuple[Statement, str]:
     """Take steps 7 and 8: charge, receipt and log entry stand or fall together.
 
     What was not served costs nothing. `told` is False when the payer was told of no charge: a
-    prepaid quote is taken back then.
+    prepaid quote is taken back then. Raises `DatabaseError` after `for_s` seconds without it.
     """
     outcome = Outcome(
         status=status,
@@ -145,20 +154,9 @@ async def record(
             till.catalog.mark_paid(sale.entry)
         return statement, till.cashier.response(booked, statement.extensions)
 
-    statement, header = await _written(commit, till)
+    statement, header = await till.database.insist(commit, for_s=for_s)
     sale.seen.recorded(statement)
     return statement, header
-
-
-async def _written(
-    commit: Callable[[Connection], tuple[Statement, str]], till: Till
-) -> tuple[Statement, str]:
-    for pause in _RETRY_S:
-        try:
-            return await till.database.write(commit)
-        except DatabaseError:
-            await asyncio.sleep(pause)
-    return await till.database.write(commit)
 
 
 def paid_headers(header: str) -> dict[str, str]:

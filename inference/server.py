@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from inference.config import NodeConfig
+from inference.config import DoorConfig, NodeConfig
 from registry.errors import ConfigError
 from registry.terminal import Terminal
 
@@ -54,7 +54,6 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # torch takes seconds to import, and a port that is taken is told before.
     from inference.api.app import create_app
-    from inference.door import Door, guarded
     from inference.node import Node
 
     sys.setswitchinterval(SWITCH_S)
@@ -78,21 +77,23 @@ def run(
         },
         title="serving; Ctrl-C stops it",
     )
-    server = uvicorn_server(create_app(node))
+    server = uvicorn_server(create_app(node), config.door)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
 
-def uvicorn_server(app: Any) -> uvicorn.Server:
+def uvicorn_server(app: Any, limits: DoorConfig) -> uvicorn.Server:
     """Return what stands between a socket and a node's application."""
     import uvicorn
+
+    from inference.door import Door, guarded
 
     return uvicorn.Server(
         uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
-            http=guarded(Door(config.door)),
+            http=guarded(Door(limits)),
             timeout_graceful_shutdown=_GRACE_S,
         )
     )

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
     sys.setswitchinterval(SWITCH_S)
     listener = listen("127.0.0.1", options.port)
     listener.listen()
-    server = uvicorn_server(app(node))
+    server = uvicorn_server(app(node), node.config.door)
     if options.profile is None:
         server.run(sockets=[listener])
         return
