@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from math import inf
 
 from inference.call import EVENT_STREAM, Answer, Stream
 from inference.errors import ModelStoppedError, NodeError
@@ -63,11 +64,14 @@ async def _events(
 
 
 async def _book_stream(sale: Sale, till: Till, status: str, heard: _Heard) -> Statement:
-    """Charge a stream for what was delivered; nothing if it failed or its model is not sound."""
+    """Charge a stream for what was delivered; nothing if it failed or its model is not sound.
+
+    Its pieces have left: it is written however long the database is away.
+    """
     try:
-        return (await record(sale, till, status, heard.hash, heard.answer))[0]
+        return (await record(sale, till, status, heard.hash, heard.answer, for_s=inf))[0]
     except ModelStoppedError:  # found in this moment: what was delivered may be false
-        return (await record(sale, till, "failed", heard.hash, heard.answer))[0]
+        return (await record(sale, till, "failed", heard.hash, heard.answer, for_s=inf))[0]
 
 
 @dataclass

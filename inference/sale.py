@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
@@ -34,8 +35,8 @@ from inference.work import Work
 
 # Makes an answer of what was signed and of the PAYMENT-RESPONSE header.
 AnswerMaker: TypeAlias = Callable[[Statement, str], Answer]
-# Seconds between tries to write down a call that was served while the database was busy.
-_RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
+# Seconds that a payer waits for what it was served to be written down while the database is busy.
+_PATIENCE_S: Final = 32.0
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,19 @@ async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
 async def give_back(
     sale: Sale, till: Till, answer: AnswerMaker | None = None
 ) -> tuple[Statement, str]:
-    """Release the call and sign that it failed and cost nothing; return what `record` does."""
+    """Release the call and sign that it failed and cost nothing; return what `record` does.
+
+    It is written however long the database is away, or the money would stay set aside; the payer
+    waits for that as long as for an answer, and is refused with `DatabaseError` then.
+    """
     nothing = SaltedHash(sale.salts.response)
-    return await record(sale, till, "failed", nothing, answer, told=False)
+    writing = asyncio.ensure_future(
+        record(sale, till, "failed", nothing, answer, told=False, for_s=inf)
+    )
+    ended, _ = await asyncio.wait([writing], timeout=_PATIENCE_S)
+    if not ended:
+        raise DatabaseError("the database cannot be written; nothing was charged")
+    return writing.result()
 
 
 async def record(
@@ -122,13 +133,15 @@ async def record(
     answer: AnswerMaker | None = None,
     *,
     told: bool = True,
+    for_s: float = _PATIENCE_S,
 ) -> tuple[Statement, str]:
     """Take steps 7 and 8: charge, receipt and log entry stand or fall together.
 
     Returns the statement and the PAYMENT-RESPONSE header. What was not served costs nothing.
     `answer` makes of them what a call that its payer named is answered with, now and when it comes
     again; None for what a retry is to try again. `told` is False when the payer was told of no
-    charge: a prepaid quote is taken back then.
+    charge: a prepaid quote is taken back then. Raises `DatabaseError` after `for_s` seconds
+    without it.
     """
     outcome = Outcome(
         receipt_id=sale.receipt_id,
@@ -168,20 +181,9 @@ async def record(
             till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))
         return statement, header
 
-    statement, header = await _written(commit, till)
+    statement, header = await till.database.insist(commit, for_s=for_s)
     sale.seen.recorded(statement)
     return statement, header
-
-
-async def _written(
-    commit: Callable[[Connection], tuple[Statement, str]], till: Till
-) -> tuple[Statement, str]:
-    for pause in _RETRY_S:
-        try:
-            return await till.database.write(commit)
-        except DatabaseError:
-            await asyncio.sleep(pause)
-    return await till.database.write(commit)
 
 
 def paid_headers(header: str) -> dict[str, str]:

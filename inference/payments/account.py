@@ -127,7 +127,10 @@ class Account:
             raise refuse("channel_not_found", "nothing was deposited in this channel")
         if ceiling > self.chain.usable:
             message = f"{ceiling} of a balance of {self.chain.usable}"
-            raise self.correction(_BEYOND, message)
+            # Official clients recover from a mismatch only: one that did not hear how its refund
+            # ended still believes in the money that went back.
+            code = _MISMATCH if self.chain.refund_nonce else _BEYOND
+            raise self.correction(code, message)
         if ceiling <= self.chain.total_claimed:
             raise self.correction(_BELOW, f"{self.chain.total_claimed} are claimed already")
         signed = self._signed(wish.voucher)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from inference.database import Database
+from inference.database import Database, DatabaseError
 from inference.errors import PaymentRefusedError, UnavailableError
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
@@ -104,7 +104,7 @@ class Mover:
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error
 
         receipt = await self._settle(reservation, send)
-        await self.database.write(
+        await self.database.insist(
             lambda tx: self.authorizations.settled(tx, reservation, receipt.hash)
         )
         return Moved(receipt.hash, deposit.amount)
@@ -189,8 +189,14 @@ class Mover:
         reservation: Reservation,
         send: Callable[[], TxReceipt],
     ) -> TxReceipt:
-        book, write = self.authorizations, self.database.write
-        await write(lambda tx: book.settling(tx, reservation))
+        # What became of money that may have moved is written down, however long it takes.
+        book, write = self.authorizations, self.database.insist
+        try:
+            await self.database.write(lambda tx: book.settling(tx, reservation))
+        except DatabaseError:
+            if reservation.purpose == "deposit":  # an `exact` one is ended with its sale
+                write(lambda tx: book.release(tx, reservation))
+            raise
         try:
             receipt = await asyncio.to_thread(send)
         except TransactionUnknownError as error:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Inspector:
     """Remembers between two deaths what must not change."""
 
     world: World
-    customers: Sequence[Customer]
+    customers: list[Customer]
     leaves: list[bytes] = field(default_factory=list)
 
     def after_death(self, books: Books) -> list[str]:

@@ -36,17 +36,17 @@ def _sent(signature: str) -> tuple[str]:
     return (keccak(signature.encode())[:4].hex(),)
 
 
-_TRANSFER = _sent(
+TRANSFER = _sent(
     "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,"
     "uint8,bytes32,bytes32)"
 )
-_DEPOSIT = _sent(
+DEPOSIT = _sent(
     "deposit((address,address,address,address,address,uint40,bytes32),uint128,address,bytes)"
 )
 _REFUND = _sent("multicall(bytes[])")
 _CLAIM = _sent(f"claim({_V})")
 _SETTLE = _sent("settle(address,address)")
-_ANCHOR = _sent("anchor(string,uint256,bytes32,bytes)")
+_ANCHOR = _sent("anchor(string,uint64,bytes32,bytes)")
 
 _RESERVED = ("INSERT INTO reservations", "'call'")
 _PREPAID = ("UPDATE reservations", "'stream'")
@@ -67,13 +67,13 @@ STEPS: Final = {
     "c5 a stream is prepaid": KillPoint("sql", _PREPAID, _AFTER, 5),
     "c5 an authorisation is taken, not committed": KillPoint("sql", _TAKEN, _BEFORE, 5),
     "c5 an authorisation is taken": KillPoint("sql", _TAKEN, _AFTER, 5),
-    "c5 a deposit is not sent": KillPoint("chain", _DEPOSIT, "before", 2),
-    "c5 a deposit is sent": KillPoint("chain", _DEPOSIT, "after", 2),
+    "c5 a deposit is not sent": KillPoint("chain", DEPOSIT, "before", 2),
+    "c5 a deposit is sent": KillPoint("chain", DEPOSIT, "after", 2),
     "c6 before the first token": KillPoint("engine", (), "before", 1),
     "c6 while it generates": KillPoint("engine", (), "before", 150),
     "c7 money is about to move": KillPoint("sql", _SETTLING, _AFTER, 5),
-    "c7 an exact transfer is not sent": KillPoint("chain", _TRANSFER, "before", 4),
-    "c7 an exact transfer is sent": KillPoint("chain", _TRANSFER, "after", 4),
+    "c7 an exact transfer is not sent": KillPoint("chain", TRANSFER, "before", 4),
+    "c7 an exact transfer is sent": KillPoint("chain", TRANSFER, "after", 4),
     "c8 before the receipt": KillPoint("sql", _RECEIPT, "at", 12),
     "c8 all is written, not committed": KillPoint("sql", _RECEIPT, _BEFORE, 12),
     "c8 all is committed": KillPoint("sql", _RECEIPT, _AFTER, 12),
@@ -139,7 +139,7 @@ class Siege:
             Customer("cid", world, "batch-settlement", 3),
             Customer("eve", world, "exact", 2),
         ]
-        self.inspector: Final = Inspector(world, self.customers)
+        self.inspector: Final = Inspector(world, list(self.customers))
         self._runner: Final = asyncio.Runner()
         self.run: Final = self._runner.run
 

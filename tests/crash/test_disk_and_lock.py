@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
-from tests.crash.customers import PATH, Attempt, rush
+from tests.crash.customers import PATH, Attempt, Customer, rush
 from tests.crash.invariants import Books
-from tests.crash.siege import Siege
+from tests.crash.siege import DEPOSIT, TRANSFER, Siege
 from tests.crash.world import MODEL, Node, World
 
 
@@ -67,3 +68,34 @@ def test_calls_are_answered_503_and_the_same_node_goes_on_afterwards(
     assert [siege.run(c.buy()).outcome for c in siege.customers] == ["answered"] * 4
     node.kill()
     assert siege.inspector.after_death(Books.read(siege.world.remains())) == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "selector"), [("batch-settlement", DEPOSIT), ("exact", TRANSFER)]
+)
+def test_money_that_moves_just_as_the_disk_fills_is_written_down_once_there_is_room(
+    siege: Siege, scheme: str, selector: tuple[str]
+) -> None:
+    world, node = siege.world, siege.world.start()
+    mover, other = Customer(f"mover {scheme}", world, scheme), siege.customers[-1]
+    siege.inspector.customers.append(mover)
+    moved, room = threading.Event(), ExitStack()
+
+    def fill() -> None:
+        room.enter_context(full_disk(world, node))
+        moved.set()
+
+    world.watchman.act, world.watchman.act_on = fill, selector[0]
+
+    async def through() -> Attempt:
+        buying = asyncio.ensure_future(mover.buy())
+        assert await asyncio.to_thread(moved.wait, 30)
+        assert (await other.buy()).status == 503
+        room.close()
+        return await buying
+
+    attempt = siege.run(through())
+    assert attempt.outcome == "answered", attempt.why
+    node.kill()
+    assert siege.inspector.after_death(Books.read(world.remains())) == []
+    siege.run(mover.close())

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -28,7 +28,7 @@ from registry.register import register_model
 from registry.signing.signer import ANVIL_CHAIN_ID, Signer
 from registry.workspace import Workspace
 from tests.crash.kill_points import KillPoint
-from tests.fakes.rpc_proxy import Json, RpcProxy
+from tests.fakes.rpc_proxy import Json, RpcProxy, reply
 from tests.inference import tiny_models
 from tests.registry.chain.rpc_server import rpc_server
 
@@ -81,6 +81,9 @@ class Watchman(RpcProxy):
 
     point: KillPoint | None = None
     pid: int = 0
+    # Called as a transaction with `act_on` in it has been mined, before the node hears of it.
+    act: Callable[[], None] | None = None
+    act_on: str = ""
     _passing: int = 0
     _quiet: threading.Condition = field(default_factory=threading.Condition)
 
@@ -110,6 +113,12 @@ class Watchman(RpcProxy):
                 kill(self.pid)
                 handler.close_connection = True
                 return
+        if raw and self.act and self.act_on in raw:
+            answer = self._ask(question)
+            act, self.act = self.act, None
+            act()
+            reply(handler, answer)
+            return
         super().answer(handler, question)
 
 
