@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar, TypeAlias
 
 from inference.audit.document import (
@@ -86,6 +87,7 @@ class PriceOffer(Document):
     trial: TrialFacts
     subscriptions: Annotated[tuple[SubscriptionFacts, ...], ListKind(SubscriptionFacts, 100)]
 
+    @cached_property
     def digest(self) -> bytes:
-        """Return sha256 of the canonical bytes, by which receipts name it."""
+        """The sha256 of its canonical bytes, by which receipts name it."""
         return hashlib.sha256(self.encode()).digest()

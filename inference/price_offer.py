@@ -66,7 +66,7 @@ class Shop:
 
     def keep(self, offer: PriceOffer) -> None:
         """Write an offer down before anything is sold by it; waits for the disk."""
-        digest = digest_of(offer)
+        digest = offer.digest
         row = {
             "digest": _text(digest),
             "body": offer.encode().decode(),
@@ -86,7 +86,7 @@ class Shop:
 
     def signed(self, offer: PriceOffer, *, now: int) -> JsonObject:
         """Return the node's word that the offer holds until a unix second."""
-        return _signed(self, digest_of(offer), now - now % VALID_S + 2 * VALID_S)
+        return _signed(self, offer.digest, now - now % VALID_S + 2 * VALID_S)
 
     def extension(self, offer: PriceOffer, url: str, *, now: int) -> dict[str, object]:
         """Return what a 402 shows of the offer, in few bytes: clients send it back."""
@@ -103,7 +103,7 @@ class Shop:
                     "validUntil": int(valid_until),
                     "signature": str(signature),
                 }
-            } if digest != _text(digest_of(by)) and now < valid_until < 2**53:
+            } if digest != _text(by.digest) and now < valid_until < 2**53:
                 pass
             case _:
                 return None
@@ -124,12 +124,6 @@ def offer_domain(chain_id: int, node: str) -> Domain:
 def price_of_rate(rate: RateFacts) -> Price:
     """Return the price that an offer states."""
     return Price(**vars(rate))
-
-
-@lru_cache(maxsize=256)
-def digest_of(offer: PriceOffer) -> bytes:
-    """Return the digest of an offer, computed once."""
-    return offer.digest()
 
 
 def _find(tx: Connection, digest: bytes) -> PriceOffer | None:

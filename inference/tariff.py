@@ -20,7 +20,7 @@ from inference.payments.plans import Allowance, Due
 from inference.payments.pricing import Price, Usage, charge
 from inference.payments.x402 import PaymentPayload
 from inference.price_facts import PriceOffer
-from inference.price_offer import EXTENSION, Shop, digest_of, price_of_rate
+from inference.price_offer import EXTENSION, Shop, price_of_rate
 from inference.receipt_plan import (
     NO_ALLOWANCE,
     PURCHASE,
@@ -165,7 +165,7 @@ class Tariff:
             due = self.book.take(tx, payer, entry.name, listed, claimed, at=at)
         if not price.per_second and due == Due(listed) and bought == NO_ALLOWANCE:
             return Bill(listed)  # Format 1 of a receipt says all.
-        offer = digest_of(rate.offer)
+        offer = rate.offer.digest
         return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
 
 

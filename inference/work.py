@@ -61,9 +61,11 @@ class Generates(Protocol):
     payer: str
 
 
-@runtime_checkable
-class Sells(Protocol):
-    """What work has beside that sells a subscription: what is sold, at a price of its own."""
+class Sells:
+    """What work has beside that sells a subscription: what is sold, at a price of its own.
+
+    A class to inherit from: every call is asked whether it is one, and a protocol is slow to tell.
+    """
 
     offer: Subscription
     price: Price

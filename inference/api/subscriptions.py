@@ -16,6 +16,7 @@ from inference.catalog import CatalogEntry
 from inference.errors import RequestError
 from inference.payments.plans import Plans, Subscription
 from inference.payments.pricing import Price
+from inference.work import Sells
 
 PATH: Final = "/v1/subscriptions"
 
@@ -27,7 +28,7 @@ class SubscriptionRequest(StrictBody):
     name: Name
 
 
-class SubscriptionWork(ReadWork):
+class SubscriptionWork(ReadWork, Sells):
     """A `Work` that asks no engine: what it sells is the right to ask later."""
 
     def __init__(self, entry: CatalogEntry, offer: Subscription) -> None:

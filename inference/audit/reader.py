@@ -125,7 +125,7 @@ class LogReader:
         """Return the price offer with a digest, which receipts name."""
         answer = self._get(f"/v1/prices/0x{digest.hex()}")
         offer = answer.document(PriceOffer)
-        if offer.digest() != digest:
+        if offer.digest != digest:
             raise answer.bad("another price offer")
         return offer
 

@@ -119,4 +119,4 @@ def test_an_offer_says_all_that_its_model_has_and_comes_back(shop: Shop) -> None
     with pytest.raises(FormatError, match=re.escape("price.perCall")):
         PriceOffer.from_json(made.to_json() | {"price": made.price.to_json() | {"perCall": 1}})
     bare = replace(shop, plans=Plans())
-    assert offer(bare, NEW).digest() != made.digest()
+    assert offer(bare, NEW).digest != made.digest
