@@ -9,7 +9,7 @@ from numba import njit
 
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.reductions import highest_of, weigh
-from inference.engine.kernels.vectors import scores_of_block, weighted_values
+from inference.engine.kernels.vectors import put, scores_of_block, weighted_values
 
 _weigh_1, _weigh_2, _weigh_4 = weighted_values(1), weighted_values(2), weighted_values(4)
 _NEVER: Final = np.float32(-np.inf)
@@ -26,7 +26,7 @@ def attend(
     `q` (width) is the query, a multiple of 16 wide; `table` names the blocks of the sequence in
     order. Block b of this layer and head begins at plane + b · plane_step in `keys`, as
     (width, 16), and in `values`, as (16, width). `scores` has room for every block; the first
-    `wanted` numbers of the result are written.
+    `wanted` numbers of the result are written. Keys, values and `out` may be bfloat16 in uint16.
     """
     blocks = position // LANES + 1
     for block in range(blocks):
@@ -44,7 +44,7 @@ def attend(
         at = plane + table[block] * plane_step
         _add_values(scores, block * LANES, values, at, width, count, seen)
     for number in range(wanted):
-        out[out_at + number] = np.float32(seen[number] / total)
+        put(out, out_at + number, np.float32(seen[number] / total))
 
 
 @njit(nogil=True, cache=True)

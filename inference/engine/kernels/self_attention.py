@@ -11,6 +11,7 @@ from inference.engine.kernels.attention import attend
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.matmul import share
+from inference.engine.kernels.vectors import put
 
 
 class _Place(NamedTuple):
@@ -52,7 +53,7 @@ def _keep(z: Sizes, w: Weights, r: Rows, s: Space, place: _Place, table: Any, ro
         _turn(z, w, place.layer, key, s.qkv, at, position, s.keys, block + slot, LANES)
         for number in range(z.width):
             numbered = s.qkv[at + value + number] + w.biases[place.layer, value + number]
-            s.values[block + slot * z.padded_width + number] = numbered
+            put(s.values, block + slot * z.padded_width + number, numbered)
 
 
 @njit(nogil=True, cache=True)
@@ -90,5 +91,7 @@ def _turn(
         cosine, sine = w.cosines[position, number], w.sines[position, number]
         left = x[row + part + number] + w.biases[layer, part + number]
         right = x[row + part + half + number] + w.biases[layer, part + half + number]
-        y[to + number * gap] = np.float32(left * cosine) - np.float32(right * sine)
-        y[to + (half + number) * gap] = np.float32(right * cosine) + np.float32(left * sine)
+        first = np.float32(left * cosine) - np.float32(right * sine)
+        second = np.float32(right * cosine) + np.float32(left * sine)
+        put(y, to + number * gap, first)
+        put(y, to + (half + number) * gap, second)

@@ -29,6 +29,9 @@ def tile(rows: int, *, adds: bool) -> Any:
     tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth): `w` (float32, or uint16 that holds
     bfloat16) is a panel of `depth` times 64 weights in a row; rows are `x_step` and `y_step`
     numbers apart. Each sum runs over the depth in order, by one fused multiply-add after another.
+
+    Where `x` is bfloat16 too (uint16), the processor's unit for it takes two inputs at a time, at
+    twice the rate: the panel lies as (depth / 2, 64, 2), `depth` and steps are even.
     """
     columns = PANEL // LANES
 
@@ -40,7 +43,8 @@ def tile(rows: int, *, adds: bool) -> Any:
         def code(context, builder, _, arguments):
             x_, x_at_, x_step_, w_, w_at_, y_, y_at_, y_step_, depth_ = arguments
             b = Lanes(context, builder)
-            narrow = w.dtype == types.uint16
+            narrow, paired = w.dtype == types.uint16, x.dtype == types.uint16
+            taken = 2 if paired else 1
             panel = b.pointer(w, w_, w_at_)
             xs = [
                 b.pointer(x, x_, builder.add(x_at_, builder.mul(x_step_, b.constant(row))))
@@ -48,21 +52,27 @@ def tile(rows: int, *, adds: bool) -> Any:
             ]
 
             def body(k, sums):
-                first = builder.mul(k, b.constant(PANEL))
-                weights = [
-                    b.load_weights(
-                        builder.gep(panel, [builder.add(first, b.constant(c * LANES))]), narrow
-                    )
+                first = builder.mul(k, b.constant(taken * PANEL))
+                places = [
+                    builder.gep(panel, [builder.add(first, b.constant(taken * c * LANES))])
                     for c in range(columns)
                 ]
+                weights = [
+                    b.load_pairs(place) if paired else b.load_weights(place, narrow)
+                    for place in places
+                ]
+                number_at = builder.mul(k, b.constant(taken))
                 found = []
                 for row in range(rows):
-                    number = b.spread(builder.load(builder.gep(xs[row], [k])))
+                    place = builder.gep(xs[row], [number_at])
+                    number = b.spread_pair(place) if paired else b.spread(builder.load(place))
+                    add = b.dot if paired else b.fma
                     for c in range(columns):
-                        found.append(b.fma(number, weights[c], sums[row * columns + c]))
+                        found.append(add(number, weights[c], sums[row * columns + c]))
                 return found
 
-            sums = b.loop(depth_, [_NOTHING] * (rows * columns), body)
+            steps = builder.sdiv(depth_, b.constant(taken))
+            sums = b.loop(steps, [_NOTHING] * (rows * columns), body)
             for row in range(rows):
                 start = builder.add(y_at_, builder.mul(y_step_, b.constant(row)))
                 for c in range(columns):
@@ -82,8 +92,8 @@ def tile(rows: int, *, adds: bool) -> Any:
 def scores_of_block(typing, q, k, k_at, width, scale, s, s_at):
     """Write s[0:16] = scale · the dot products of a query with the sixteen keys of one block.
 
-    `k` lies as (width, 16): number by number, the keys of all sixteen tokens. `width` is a
-    multiple of 16. Four partial sums, over every fourth number, are added pairwise.
+    `k` lies as (width, 16): number by number, the keys of all sixteen tokens; it may be bfloat16,
+    like the values of `weighted_values`. `width` is a multiple of 16. Four partial sums, over every fourth number, are added pairwise.
     """
     at = types.intp
     signature = types.void(q, k, at, at, types.float32, s, at)
@@ -92,12 +102,14 @@ def scores_of_block(typing, q, k, k_at, width, scale, s, s_at):
         q_, k_, k_at_, width_, scale_, s_, s_at_ = arguments
         b = Lanes(context, builder)
         query, keys = b.pointer(q, q_, b.constant(0)), b.pointer(k, k_, k_at_)
+        narrow = k.dtype == types.uint16
 
         def body(quarter, sums):
             found = []
             for part in range(4):
                 number = builder.add(builder.mul(quarter, b.constant(4)), b.constant(part))
-                key = b.load(builder.gep(keys, [builder.mul(number, b.constant(LANES))]))
+                place = builder.gep(keys, [builder.mul(number, b.constant(LANES))])
+                key = b.load_either(place, narrow, 2 if narrow else 4)
                 value = b.spread(builder.load(builder.gep(query, [number])))
                 found.append(b.fma(value, key, sums[part]))
             return found
@@ -126,6 +138,7 @@ def weighted_values(columns: int) -> Any:
             p_, p_at_, v_, v_at_, step_, count_, o_, o_at_ = arguments
             b = Lanes(context, builder)
             weights, values = b.pointer(p, p_, p_at_), b.pointer(v, v_, v_at_)
+            narrow = v.dtype == types.uint16
             places = [
                 b.pointer(o, o_, builder.add(o_at_, b.constant(c * LANES))) for c in range(columns)
             ]
@@ -133,14 +146,12 @@ def weighted_values(columns: int) -> Any:
             def body(token, sums):
                 weight = b.spread(builder.load(builder.gep(weights, [token])))
                 start = builder.mul(token, step_)
-                return [
-                    b.fma(
-                        weight,
-                        b.load(builder.gep(values, [builder.add(start, b.constant(c * LANES))])),
-                        sums[c],
-                    )
-                    for c in range(columns)
-                ]
+                found = []
+                for c in range(columns):
+                    place = builder.gep(values, [builder.add(start, b.constant(c * LANES))])
+                    value = b.load_either(place, narrow, 2 if narrow else 4)
+                    found.append(b.fma(weight, value, sums[c]))
+                return found
 
             sums = b.loop(count_, [b.load(place) for place in places], body)
             for total, place in zip(sums, places, strict=True):
@@ -182,3 +193,18 @@ def widen(typing, weight):
         return builder.bitcast(bits, F32)
 
     return types.float32(weight), code
+
+
+@intrinsic
+def put(typing, y, at, number):
+    """Write y[at] = number: rounded to bfloat16, to nearest and ties to even, where `y` is uint16."""
+
+    def code(context, builder, _, arguments):
+        y_, at_, number_ = arguments
+        b = Lanes(context, builder)
+        builder.store(
+            b.narrow(number_) if y.dtype == types.uint16 else number_, b.pointer(y, y_, at_)
+        )
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.float32), code
