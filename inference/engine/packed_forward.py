@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from inference.engine.forward import NextLogits, Span
+from inference.engine.kernels.attention import HEADS
 from inference.engine.kernels.barrier import SLOTS
 from inference.engine.kernels.decoder import step
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
@@ -177,7 +178,7 @@ def _space(
         heads=np.zeros(rows * z.heads_step, dtype=kind),
         inner=np.zeros(rows * z.inner_step, dtype=kind),
         own=np.zeros((threads, max(rows, sequences) * z.hidden_step), dtype=kind),
-        scores=_zeros(threads, blocks_for(context) * BLOCK + 2 * z.padded_width),
+        scores=_zeros(threads, HEADS * (blocks_for(context) * BLOCK + 2 * z.padded_width)),
         spare=_zeros(threads, 2 * ROWS * PANEL),
         logits=_zeros(sequences * z.vocabulary_step),
         found=np.zeros((sequences, _FOUND)),

@@ -156,6 +156,18 @@ class Lanes:
         )
         return self.ir.call(function, [c, a, b])
 
+    def prefetch(self, pointer: Any, lines: int) -> None:
+        """Ask for cache lines that will be read soon; nothing happens where there is no memory."""
+        byte = ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            self.ir.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), "llvm.prefetch.p0"
+        )
+        first = self.ir.bitcast(pointer, byte)
+        # To read, into the cache of the second level, data.
+        how = [ir.Constant(I32, number) for number in (0, 2, 1)]
+        for line in range(lines):
+            self.ir.call(function, [self.ir.gep(first, [self.constant(line * _LINE)]), *how])
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return a · b + c, rounded once: of numbers or of vectors."""
         kind = c.type

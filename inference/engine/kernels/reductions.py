@@ -102,6 +102,28 @@ def gate(typing, x, gate_at, up_at, y, y_at, vectors):
 
 
 @intrinsic
+def divide(typing, x, x_at, by, y, y_at, vectors):
+    """Write y = x / by for 16 · `vectors` numbers, rounded to bfloat16 where `y` is uint16."""
+    signature = types.void(x, types.intp, types.float32, y, types.intp, types.intp)
+
+    def code(context, builder, _, arguments):
+        x_, x_at_, by_, y_, y_at_, vectors_ = arguments
+        b = Lanes(context, builder)
+        numbers, places, divisor = b.pointer(x, x_, x_at_), b.pointer(y, y_, y_at_), b.spread(by_)
+
+        def body(index, _):
+            at = builder.mul(index, b.constant(LANES))
+            made = builder.fdiv(b.load(builder.gep(numbers, [at])), divisor)
+            b.store_either(made, builder.gep(places, [at]), y.dtype == types.uint16)
+            return []
+
+        b.loop(vectors_, [], body)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
 def peaks_of_lanes(typing, x, x_at, vectors, best, second, places, odd):
     """Write for each lane of 16 · `vectors` numbers its best, second-best, and where its best is.
 

@@ -60,8 +60,12 @@ def silu_all(x: Floats, y: Floats) -> None:
 
 
 @njit
-def attend_once(q, keys, values, table, plane, step, width, position, scale, scores, out, wanted):
-    attend(q, keys, values, table, plane, step, width, position, scale, scores, out, 0, wanted)
+def attend_once(
+    heads, q, keys, values, table, plane, step, width, position, scale, scores, out, wanted
+):
+    attend(
+        heads, q, keys, values, table, plane, step, width, position, scale, scores, out, 0, wanted
+    )
 
 
 def bits(numbers: Floats) -> list[int]:
@@ -287,7 +291,7 @@ def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(widt
 @pytest.mark.parametrize("hidden", [1, 16, 48, 64, 100, 576])
 def test_the_norm_equals_its_definition_and_leaves_other_rows_alone(hidden: int) -> None:
     step = -(-hidden // PANEL) * PANEL
-    sizes = Sizes(*[0] * 15)._replace(hidden=hidden, hidden_step=step, epsilon=1e-5, scale=1.0)
+    sizes = Sizes(*[0] * 18)._replace(hidden=hidden, hidden_step=step, epsilon=1e-5, scale=1.0)
     x = np.zeros((3, step), dtype=F32)
     x[:, :hidden] = random(hidden, 3, hidden) * F32(3)
     weight, y = random(1, hidden), np.full((3, step), 5, dtype=F32)

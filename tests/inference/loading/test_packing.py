@@ -166,7 +166,7 @@ def expected_copy(weights: dict[str, Floats], layers: int) -> dict[str, Floats]:
 def test_the_copy_is_laid_out_as_it_is_said(dtype: torch.dtype, hidden: int) -> None:
     model = module("qwen2", dtype=dtype, hidden=hidden)
     weights = {name: tensor.float().numpy() for name, tensor in model.state_dict().items()}
-    pack(model, CONTEXT)
+    pack(model, CONTEXT, paired=False)
     packed = model.get_submodule("packed")
     for name, expected in expected_copy(weights, layers=2).items():
         found = getattr(packed, name)
@@ -181,7 +181,7 @@ def test_the_copy_is_laid_out_as_it_is_said(dtype: torch.dtype, hidden: int) -> 
 @pytest.mark.parametrize("positions", [1, CONTEXT])
 def test_rotations_are_those_of_every_position(positions: int) -> None:
     model = module("llama", width=16)
-    pack(model, positions)
+    pack(model, positions, paired=False)
     packed = model.get_submodule("packed")
     speeds = 10_000.0 ** (-np.arange(8) / 8)
     angles = np.arange(positions)[:, None] * speeds
@@ -193,7 +193,7 @@ def test_rotations_are_those_of_every_position(positions: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_its_size_is_known_beforehand_but_for_what_fills_up_panels(dtype: torch.dtype) -> None:
     model = module("qwen2", dtype=dtype, hidden=64, inner=128, vocabulary=256)
-    pack(model, CONTEXT)
+    pack(model, CONTEXT, paired=False)
     packed = model.get_submodule("packed")
     small = ("biases", "norms", "cosines", "sines")
     found = sum(t.nbytes for name, t in packed.named_buffers() if name not in small)
