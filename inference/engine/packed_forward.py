@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,21 @@ from inference.engine.kernels.decoder import step
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.vectors import PANEL, ROWS
 from inference.engine.kv_cache import BLOCK, blocks_for
-from inference.engine.packing import NAME, groups, head_width, is_paired, padded_width
+from inference.engine.packing import (
+    NAME,
+    PAIRED,
+    SINGLE,
+    groups,
+    head_width,
+    is_paired,
+    padded_width,
+)
 from inference.engine.placement import private_memory
 from inference.engine.sampling import Peak
 from inference.engine.team import Team
 from inference.errors import GenerationError
 
 Floats = npt.NDArray[np.float32]
-# What the two arithmetics are called in an engine's name, and so in receipts.
-SINGLE: Final = "packed"
-PAIRED: Final = "packed-bf16"
 # What `Space.found` holds for each row: see `kernels.decoder`.
 _FOUND = 5
 

@@ -28,6 +28,9 @@ _PACKED_DTYPES: Final = {
     torch.float16: torch.float32,
 }
 NAME: Final = "packed"
+# What the two arithmetics are called in an engine's name, and so in receipts: see `ComputePlan`.
+SINGLE: Final = "packed"
+PAIRED: Final = "packed-bf16"
 
 
 def is_packable(config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> bool:

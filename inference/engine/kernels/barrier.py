@@ -79,7 +79,7 @@ def meet(barrier: Any, team: int) -> None:
 
 @njit(nogil=True, cache=True)
 def take(barrier: Any) -> int:
-    """Return the number of a unit that no other thread takes before all meet: 0, 1, 2, …"""
+    """Return a unit's number, 0, 1, 2, …, that no other thread takes before all meet."""
     return _add(barrier, _NEXT, 1)
 
 

@@ -160,7 +160,9 @@ class Lanes:
         """Ask for cache lines that will be read soon; nothing happens where there is no memory."""
         byte = ir.IntType(8).as_pointer()
         function = cgutils.get_or_insert_function(
-            self.ir.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), "llvm.prefetch.p0"
+            self.ir.module,
+            ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]),
+            "llvm.prefetch.p0",
         )
         first = self.ir.bitcast(pointer, byte)
         # To read, into the cache of the second level, data.

@@ -24,9 +24,9 @@ _NOTHING: Final = spread_constant(0)
 
 
 def tile(rows: int, *, adds: bool) -> Any:
-    """Return the kernel of `rows` rows by one panel of 64 columns: y = x · w, or y += x · w.
+    """Return the kernel of `rows` rows by a panel of 64 columns: y = x · w, or y += x · w.
 
-    tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead): `w` (float32, or uint16 that holds
+    tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead): `w` (float32, or uint16 that has
     bfloat16) is a panel of `depth` times 64 weights in a row; rows are `x_step` and `y_step`
     numbers apart. Each sum runs over the depth in order, by one fused multiply-add after another.
 
@@ -267,7 +267,7 @@ def widen(typing, weight):
 
 @intrinsic
 def put(typing, y, at, number):
-    """Write y[at] = number: rounded to bfloat16, to nearest and ties to even, where `y` is uint16."""
+    """Write y[at] = number; where `y` is uint16, rounded to bfloat16, see `Lanes.narrow`."""
 
     def code(context, builder, _, arguments):
         y_, at_, number_ = arguments
