@@ -15,6 +15,7 @@ from inference.engine.kernels.attention import HEADS
 from inference.engine.kernels.barrier import SLOTS
 from inference.engine.kernels.decoder import step
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
+from inference.engine.kernels.unit import processor
 from inference.engine.kernels.vectors import PANEL, ROWS
 from inference.engine.kv_cache import BLOCK, blocks_for
 from inference.engine.packing import (
@@ -40,7 +41,8 @@ class PackedForward:
     """Computes with a module's packed copy on a team of threads.
 
     In single precision, or where the copy is paired with products of bfloat16 numbers, whose sums
-    are single precision: another result, so another `name`. At most `rows` tokens and `sequences`
+    are single precision: another result, so another `name`, which says the processor too, since in
+    which order its unit adds is its maker's choice. At most `rows` tokens and `sequences`
     sequences at a time; `blocks` is the size of the cache.
     """
 
@@ -58,7 +60,7 @@ class PackedForward:
         context: int,
     ) -> None:
         paired = is_paired(module)
-        self.name = PAIRED if paired else SINGLE
+        self.name = f"{PAIRED}-{processor()}" if paired else SINGLE
         self._sizes = _sizes(module, paired)
         self._weights = _weights(module)
         self._rows = rows

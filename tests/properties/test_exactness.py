@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.engine import TextEngine
+from inference.engine.kernels.unit import processor
 from inference.engine.sampling import Choice, Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import LoadedModel, load
@@ -184,7 +185,7 @@ def test_kernels_promise_exactness_unasked_and_modules_do_not(
     promised = "exact" in busy.facts.to_json()["engine"]
     assert promised == (loaded.plan is not None and loaded.plan.packed)
     if loaded.plan is not None and loaded.plan.paired:
-        assert busy.facts.to_json()["engine"] == "weightproof/packed-bf16 exact"
+        assert busy.facts.to_json()["engine"] == f"weightproof/packed-bf16-{processor()} exact"
     assert "exact" in busy.facts_for(exact=True).to_json()["engine"]
     among, alone = (answers(e, [Call(call), *o])[0] for e, o in ((busy, others), (quiet, [])))
     assert len(alone) >= 1

@@ -16,3 +16,8 @@ def has_bf16_unit() -> bool:
     if numba.config.CPU_NAME is not None or numba.config.CPU_FEATURES is not None:
         return f"+{_FEATURE}" in (numba.config.CPU_FEATURES or "").split(",")
     return bool(llvm.get_host_cpu_features().get(_FEATURE)) and bool(numba.config.ENABLE_AVX)
+
+
+def processor() -> str:
+    """Return the kind of processor that kernels are compiled for, as LLVM names it."""
+    return str(numba.config.CPU_NAME or llvm.get_host_cpu_name())

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from inference.demo.models import prepare_smollm2
 from inference.engine.engine import TextEngine
-from inference.engine.kernels.unit import has_bf16_unit
+from inference.engine.kernels.unit import has_bf16_unit, processor
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import LoadedModel, load
@@ -183,7 +183,7 @@ def test_the_bfloat16_unit_answers_otherwise_only_where_the_choice_was_close(
     narrow = prepare_smollm2(CACHE / "smollm2")
     with shelf.verified(narrow, task="chat", serving=Serving("BF16", 320, 16)) as verified:
         engine = TextEngine(load(verified, device="cpu"), queue_limit=EACH * len(LENGTHS))
-    assert engine.facts.engine == "weightproof/packed-bf16 exact"
+    assert engine.facts.engine == f"weightproof/packed-bf16-{processor()} exact"
 
     async def work() -> dict[Prompt, list[int]]:
         prompts = list(reference.answers)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.forward import Span
-from inference.engine.kernels.unit import has_bf16_unit
+from inference.engine.kernels.unit import has_bf16_unit, processor
 from inference.errors import GenerationError
 from tests.inference.engine.packed_bench import (
     BLOCK,
@@ -170,7 +170,7 @@ def test_the_bfloat16_unit_comes_as_near_to_double_precision_as_transformers_in_
 ) -> None:
     model = module(kind, dtype=torch.bfloat16, **how)
     bench = PackedBench(model, paired=True)
-    assert bench.forward.name == "packed-bf16"
+    assert bench.forward.name == f"packed-bf16-{processor()}"
     bound = how.get("vocabulary", VOCABULARY)
     wide = module(kind, dtype=torch.bfloat16, **how).double()
     ours, theirs = [], []
