@@ -220,7 +220,7 @@ def test_one_of_two_nodes_is_killed_under_load_and_nothing_is_lost(
     for receipt in logged.values():
         due["0x" + receipt.payment.channel.hex()] += receipt.payment.charged
     accounts = {account.channel_id: account for account in read(lambda tx: [*books.accounts(tx)])}
-    assert due.keys() == accounts.keys()
+    assert due.keys() <= accounts.keys()
     for name, account in accounts.items():
         assert account.charged - account.credit == due[name] <= account.signed_max
     assert any(account.credit for account in accounts.values())  # the stream that was cut
