@@ -10,7 +10,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
-.PHONY: help setup demo test fmt lint bench contracts clean
+.PHONY: help setup demo test torture fmt lint bench contracts clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ demo: $(VENV)/.ready node_modules/.ready ## the main job, end to end, on a devne
 
 test: setup lint ## the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+torture: setup ## kill the node some hundred times at random; JSON on stdout
+	$(BIN)/python -m tests.crash.torture $(TORTURE_FLAGS)
 
 lint: $(VENV)/.ready ## ruff and mypy
 	$(BIN)/ruff check .

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from inference.catalog import CatalogEntry
 from inference.errors import NodeError
 from inference.work import Work
+
+EVENT_STREAM: Final = "text/event-stream"
 
 
 @dataclass(frozen=True)

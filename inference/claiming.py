@@ -14,9 +14,9 @@ from registry.signing.signer import Signer
 
 # Measured on our contract (tests/inference/settlement/test_gas.py): a row of a claim; and a claim
 # without its rows together with the settle that follows.
-ROW_GAS: Final = 21_000
-BATCH_GAS: Final = 100_000
-SETTLE_GAS: Final = 60_000
+ROW_GAS: Final = 20_500
+BATCH_GAS: Final = 75_000
+SETTLE_GAS: Final = 47_000
 # A row is 576 bytes of calldata, and clients pass on no transaction above 128 KiB.
 MAX_ROWS: Final = 200
 _WEI: Final = 10**18

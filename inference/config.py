@@ -20,6 +20,7 @@ from inference.claiming import ClaimPolicy
 from inference.limit_config import LimitConfig, read_limits
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
+from inference.payments.wallet import MOST_GAS
 from inference.price_config import read_plans, read_prices
 from registry.config import (
     RegistryConfig,
@@ -74,11 +75,41 @@ class ObserverConfig:
 
 
 @dataclass(frozen=True)
+class AnswersConfig:
+    """How long and how large the answers of calls that their payers named are kept for retries.
+
+    In seconds and bytes, of one payer and of all; `keep_s` 0 keeps none. `required` refuses paid
+    calls without a payment identifier.
+    """
+
+    keep_s: int = 24 * 3600
+    payer_bytes: int = 64 * 1024**2
+    total_bytes: int = 1024**3
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class DoorConfig:
+    """What one connection may take before it is shown out; see `door`. Seconds and bytes.
+
+    Behind a reverse proxy all payers have its address: raise `max_connections_per_address` there.
+    """
+
+    max_connections: int = 4096
+    max_connections_per_address: int = 512
+    max_header_bytes: int = 32 * 1024
+    header_timeout_s: int = 10
+    body_timeout_s: int = 30
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Everything `weightproof serve` needs. Times in seconds, sizes in bytes, amounts in atoms.
 
     `memory_budget_bytes` 0 is what the device has; `operator` is the address whose signature
-    commands the node, empty for the node's own key. `engine` is one of `ENGINES`.
+    commands the node, empty for the node's own key. `engine` is one of `ENGINES`. `wallet_gas`
+    bounds each transaction that runs the code of a payer that is a contract, 0 takes none of them;
+    `wallet_factories` are called, at the operator's cost, to make wallets that are not there yet.
     """
 
     registry: RegistryConfig
@@ -91,6 +122,8 @@ class NodeConfig:
     receiver: str
     min_deposit: int
     withdraw_delay_s: int
+    wallet_gas: int
+    wallet_factories: frozenset[str]
     max_body_bytes: int
     max_queue: int
     revocation_poll_s: int
@@ -106,6 +139,8 @@ class NodeConfig:
     unload_when_full: bool
     operator: str
     observer: ObserverConfig
+    answers: AnswersConfig
+    door: DoorConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
     limits: LimitConfig = field(default_factory=LimitConfig)
@@ -145,6 +180,10 @@ def _node(
         receiver=_address("node.receiver", section.text("receiver", "")),
         min_deposit=section.integer("min_deposit", 1),
         withdraw_delay_s=section.integer("withdraw_delay_s", 900, low=900, high=2_592_000),
+        wallet_gas=section.integer("wallet_gas", MOST_GAS, high=10_000_000),
+        wallet_factories=frozenset(
+            _address("node.wallet_factories", text) for text in section.texts("wallet_factories")
+        ),
         max_body_bytes=section.integer("max_body_bytes", 1024 * 1024, low=1),
         max_queue=section.integer("max_queue", 64, low=1),
         revocation_poll_s=section.integer("revocation_poll_s", 1, low=1, high=60),
@@ -160,10 +199,13 @@ def _node(
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
         observer=_observer(section, registry.path.parent),
+        answers=_answers(section.section("answers")),
+        door=_door(section),
         models=models,
     )
     section.finish()
     _check_settling(config)
+    _check_factories(config)
     return config
 
 
@@ -190,6 +232,40 @@ def _observer(section: Section, folder: Path) -> ObserverConfig:
     )
 
 
+def _answers(section: Section) -> AnswersConfig:
+    most = 2**50
+    defaults = AnswersConfig()
+    answers = AnswersConfig(
+        keep_s=section.integer("keep_s", defaults.keep_s, high=365 * 24 * 3600),
+        payer_bytes=section.integer("payer_bytes", defaults.payer_bytes, low=1, high=most),
+        total_bytes=section.integer("total_bytes", defaults.total_bytes, low=1, high=most),
+        required=section.flag("required", defaults.required),
+    )
+    section.finish()
+    if answers.required and not answers.keep_s:
+        raise ConfigError(
+            "node.answers.required asks for identifiers, and keep_s 0 keeps nothing by them",
+            hint="set keep_s to the seconds in which a payer may fetch a lost answer",
+        )
+    return answers
+
+
+def _door(section: Section) -> DoorConfig:
+    default = DoorConfig()
+    return DoorConfig(
+        max_connections=section.integer("max_connections", default.max_connections, low=1),
+        max_connections_per_address=section.integer(
+            "max_connections_per_address", default.max_connections_per_address, low=1
+        ),
+        # A payment with its deposit takes about 4 KiB.
+        max_header_bytes=section.integer("max_header_bytes", default.max_header_bytes, low=8192),
+        header_timeout_s=section.integer(
+            "header_timeout_s", default.header_timeout_s, low=1, high=600
+        ),
+        body_timeout_s=section.integer("body_timeout_s", default.body_timeout_s, low=1, high=600),
+    )
+
+
 def _endpoint(text: str) -> str:
     """Return where traces go; a bare address gets OTLP's own path. Passwords are refused."""
     if not text:
@@ -213,6 +289,17 @@ def _check_settling(config: NodeConfig) -> None:
         raise ConfigError(
             f"node.settle_every_s is {every}; claims could come after a withdrawal ended",
             hint=f"set 1 to {config.withdraw_delay_s // 3}; 0 (by hand) works on a devnet only",
+        )
+
+
+def _check_factories(config: NodeConfig) -> None:
+    """Refuse our own: a payer writes what a factory is called with, and the node calls it."""
+    contracts = config.registry.contracts
+    own = {config.asset.address, contracts.dev_usd, contracts.payment_channels}
+    if found := config.wallet_factories & (own | {contracts.deposit_collector}):
+        raise ConfigError(
+            f"node.wallet_factories names {min(found)}, which holds money",
+            hint="name contracts that make wallets and do nothing else",
         )
 
 

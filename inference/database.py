@@ -18,10 +18,12 @@ the database has said whether it was kept.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from math import inf
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.engine import make_url
@@ -56,6 +58,10 @@ __all__ = (
 
 T = TypeVar("T")
 
+# Seconds between two tries of a write that must not be given up: at first, and at the most.
+_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 16.0
+
 
 class Database:
     """The node's database. One instance a process; safe to use from all its threads."""
@@ -68,6 +74,8 @@ class Database:
         another chain, contract or node.
         """
         self._store: Final = _store(url)
+        # The event loop alone would let go of them.
+        self._insisted: Final[set[asyncio.Future[Any]]] = set()
         facts = {"chain_id": str(chain_id), "channels": channels, "node": node}
         try:
             with self._open_errors():
@@ -98,11 +106,36 @@ class Database:
         self._writer.submit(PendingWrite(function, durable, future, loop))
         return future
 
+    def insist(
+        self, function: Callable[[Connection], T], *, for_s: float = inf
+    ) -> asyncio.Future[T]:
+        """Like `write`, again and again while the database is in use, full or away.
+
+        For what cannot be undone any more, such as money that moved; it is gone on with if nobody
+        waits for it. Comes out with `DatabaseError` after `for_s` seconds.
+        """
+        trying = asyncio.ensure_future(self._try(function, for_s))
+        self._insisted.add(trying)
+        trying.add_done_callback(self._insisted.discard)
+        return asyncio.shield(trying)
+
     def write_now(self, function: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Like `write`, for threads without an event loop: waits for the result."""
         future: Future[T] = Future()
         self._writer.submit(PendingWrite(function, durable, future, None))
         return future.result()
+
+    async def _try(self, function: Callable[[Connection], T], for_s: float) -> T:
+        deadline = time.monotonic() + for_s
+        pause = _PAUSE_S
+        while True:
+            try:
+                return await self.write(function)
+            except DatabaseError:
+                if time.monotonic() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_S)
 
     def read(self, function: Callable[[Connection], T]) -> T:
         """Run `function` on a snapshot, in the caller's thread. It must not write."""

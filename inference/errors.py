@@ -6,13 +6,17 @@
     └── NodeError                      status 500
         ├── RequestError               400  the body or a header is wrong; `param` names the field
         │   ├── BodyTooLargeError      413
+        │   ├── IdentifierRequiredError 400 the call must have a payment identifier
+        │   ├── BodyTooSlowError       408
         │   └── MalformedPaymentError  400  a payment header that cannot be read
         ├── ModelUnknownError          404  no such model here
         ├── ModelStoppedError          410  revoked, tainted or changed in memory: not sold any more
         ├── PaymentRefusedError        402  `code` is the x402 error code
         │   └── CorrectivePaymentError 402  carries the channel state the client resumes from
         ├── ConflictError              409  the same identifier with another content
+        ├── AlreadyAnsweredError       409  what this payment paid was answered; names its receipt
         ├── UnavailableError           503  try again later; nothing was charged
+        │   ├── InProgressError        503  the same payment is being served just now
         │   └── QueueFullError         429  too many calls wait already
         ├── LoadRefusedError                a verified model cannot be loaded as declared
         ├── GenerationError            500  the model failed; nothing was charged
@@ -32,6 +36,8 @@ class NodeError(WeightproofError):
 
     status = 500
     code = "internal_error"
+    # Whether asking again with a new payment is safe; else only the same payment may come again.
+    afresh = True
 
 
 class RequestError(NodeError):
@@ -52,10 +58,23 @@ class BodyTooLargeError(RequestError):
     code = "body_too_large"
 
 
+class BodyTooSlowError(RequestError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_too_slow"
+
+
 class MalformedPaymentError(RequestError):
     """A payment header that is not base64 of a PaymentPayload."""
 
     code = "malformed_payment"
+
+
+class IdentifierRequiredError(RequestError):
+    """A paid call without a name of its payer's, which this node wants for retries."""
+
+    code = "payment_identifier_required"
 
 
 class ModelUnknownError(NodeError):
@@ -92,10 +111,31 @@ class CorrectivePaymentError(PaymentRefusedError):
 
 
 class ConflictError(NodeError):
-    """The same identifier came with another content."""
+    """The same identifier came with another payment, body or route."""
 
     status = 409
-    code = "conflict"
+    code = "payment_identifier_conflict"
+    afresh = False
+
+
+class AlreadyAnsweredError(NodeError):
+    """The very same payment was made for the very same request, and it was answered.
+
+    `transaction` (32 bytes) moved `amount`; `receipt_id` names what was signed about it.
+    """
+
+    status = 409
+    code = "invalid_exact_evm_nonce_already_used"
+    afresh = False
+
+    def __init__(self, receipt_id: str, transaction: bytes, amount: int) -> None:
+        super().__init__(
+            "this payment was served before, its receipt says so; the answer is not kept",
+            hint="do not pay again unless you want another answer",
+        )
+        self.receipt_id = receipt_id
+        self.transaction = transaction
+        self.amount = amount
 
 
 class UnavailableError(NodeError):
@@ -104,6 +144,16 @@ class UnavailableError(NodeError):
     status = 503
     code = "unavailable"
     exit_code = 4
+
+
+class InProgressError(UnavailableError):
+    """The same payment is being served, or its money moved, just now."""
+
+    code = "payment_in_progress"
+    afresh = False
+
+    def __init__(self, message: str = "this very call is being served just now") -> None:
+        super().__init__(message, hint="send the same payment again in a few seconds")
 
 
 class QueueFullError(UnavailableError):

@@ -115,10 +115,12 @@ def load(
     device: str = "auto",
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
+    single: bool = False,
 ) -> LoadedModel:
     """Load a verified model on `device`: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     `threads` 0 means all processors of this process; `progress` is called with bytes placed.
+    `single` computes bfloat16 weights in single precision on every processor, see `ComputePlan`.
     Raises `LoadRefusedError` that names the file or tensor and the rule, `ConfigError` for the
     device.
     """
@@ -132,11 +134,11 @@ def load(
         _check_listing(verified.base)
         attach(module, manifest, read_adapter(verified.files).scale)
     tied = _check_tensors(module, verified.tensors)
-    how = _check_size(module, verified, where)  # 5
+    how = _check_size(module, verified, where, single)  # 5
     placed = _place(verified, where, progress)  # 6, 7
     _furnish(module, placed, tied, where)
     if how is not None and how.packed:
-        pack(module, manifest.serving.max_context)
+        pack(module, manifest.serving.max_context, paired=how.paired)
     resident = _check_resident(module, placed, verified)
     recipe = read_recipe(whole.files, whole.manifest.architecture, config)  # 8
     text = None
@@ -226,7 +228,7 @@ def _check_tensors(module: PreTrainedModel, entries: tuple[TensorEntry, ...]) ->
 
 
 def _check_size(
-    module: PreTrainedModel, verified: VerifiedModel, where: torch.device
+    module: PreTrainedModel, verified: VerifiedModel, where: torch.device, single: bool
 ) -> ComputePlan | None:
     """Return how the model will compute, once it is known that all of that fits."""
     manifest = verified.manifest
@@ -246,6 +248,7 @@ def _check_size(
             device=where,
             context=manifest.serving.max_context,
             adapted=verified.base is not None,
+            single=single,
         )
     check_memory(where, weights=weights, more=how.nbytes if how else 0)
     return how

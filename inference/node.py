@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Final
 
+from inference.answers import AnswerBook
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
 from inference.demands import Demands
@@ -27,9 +28,11 @@ from inference.payments.offers import Offers
 from inference.payments.x402 import PaymentPayload
 from inference.receipts import receipt_domain
 from inference.refund import refund
+from inference.retries import Retries
 from inference.rounds import Rounds
 from inference.sale import Till
 from inference.serving_lock import ServingLock
+from inference.sign_in import SignIn
 from inference.statements import Statements
 from inference.stock import Placed, Progress, Stock
 from inference.watcher import Watcher
@@ -70,11 +73,13 @@ class Node:
             interval_s=self.config.resident_check_s,
         )
         self.witness: Final = Witness(self.catalog, self.signer, stop=self.patrol.stop)
+        self.retries: Final = Retries(self.database, AnswerBook(self.config.answers))
         contracts = self.config.registry.contracts
+        self.sign_in: Final = SignIn.of(self.signer, self.config.public_url, contracts.chain_id)
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
-            demands=Demands(self.signer),
+            demands=Demands(self.signer, self.retries.declaration()),
             database=self.database,
             log=self.log,
             statements=Statements(
@@ -82,6 +87,7 @@ class Node:
             ),
             tariff=office.tariff,
             observer=observer,
+            retries=self.retries,
             ready=self.watcher.ready,
         )
         if observer.metrics is not None:
@@ -148,7 +154,8 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
-        tasks = [asyncio.create_task(part.run()) for part in (self.watcher, self.patrol)]
+        parts = (self.watcher, self.patrol, self.retries)
+        tasks = [asyncio.create_task(part.run()) for part in parts]
         tasks.append(asyncio.create_task(self._succeed_for_ever()))
         if self.config.settle_every_s:
             tasks.append(asyncio.create_task(self.rounds.run()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar, Final, TypeAlias, TypeVar
 
 from inference.audit.document import Count, Document, FormatError, Signature, TextKind
@@ -54,6 +55,10 @@ class _Statement(Document):
 
     def digest(self) -> bytes:
         """Return the 32 bytes that are signed."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
         return self.STRUCT.digest(self.SEPARATOR, self.to_json())
 
 

@@ -23,6 +23,7 @@ from inference.payments.mover import Mover
 from inference.payments.plan_book import PlanBook
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
+from inference.payments.wallet_contract import Wallets
 from inference.price_offer import Shop
 from inference.sent_book import SentBook
 from inference.settlement import Settlement
@@ -51,8 +52,9 @@ class Office:
         workspace = Workspace.open(config.registry)
         contracts = config.registry.contracts
         signer = workspace.signer("node")
-        channels = ChannelsContract(workspace.chain, contracts.payment_channels)
-        token = TokenContract(workspace.chain, _asset(config))
+        wallets = Wallets(workspace.chain, config.wallet_gas, config.wallet_factories)
+        channels = ChannelsContract(workspace.chain, contracts.payment_channels, wallets)
+        token = TokenContract(workspace.chain, _asset(config), wallets)
         terms = Terms(
             contract=contracts.payment_channels,
             collector=contracts.deposit_collector,
@@ -66,7 +68,16 @@ class Office:
         book = SentBook(database)
         workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(database, authorizations, channels, token, terms, signer)
+        mover = Mover(
+            database,
+            authorizations,
+            channels,
+            token,
+            terms,
+            signer,
+            wallets,
+            contracts.from_block,
+        )
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,

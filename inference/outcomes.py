@@ -50,18 +50,20 @@ class Outcomes:
 
     def _resolve(self, unsettled: Unsettled) -> None:
         reservation = unsettled.reservation
-        used_by = self.token.settlement(
-            reservation.payer, bytes.fromhex(reservation.nonce[2:]), from_block=self.from_block
+        used_by = self.token.outcome(
+            reservation.payer,
+            bytes.fromhex(reservation.nonce[2:]),
+            valid_before=unsettled.valid_before,
+            from_block=self.from_block,
         )
-        if used_by is not None:
-            self.database.write_now(
-                lambda tx: self.authorizations.settled(tx, reservation, used_by)
-            )
-            if reservation.purpose == "exact":
-                detail = f"{reservation.amount} were paid in 0x{used_by.hex()} and not answered"
-                self.report("paid without an answer", reservation.payer, detail)
-        elif self.chain.head().timestamp > unsettled.valid_before:
-            self.database.write_now(lambda tx: self.authorizations.release(tx, reservation))
+        if used_by is None:
+            return
+        fresh = self.database.write_now(
+            lambda tx: self.authorizations.conclude(tx, unsettled, used_by)
+        )
+        if fresh and used_by and reservation.purpose == "exact":
+            detail = f"{reservation.amount} were paid in 0x{used_by.hex()} and not answered"
+            self.report("paid without an answer", reservation.payer, detail)
 
     def _resolve_refund(self, reservation: Reservation) -> None:
         state = self.channels.state(reservation.channel_id, now=int(time.time()))

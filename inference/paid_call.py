@@ -19,21 +19,48 @@ does not: they fail, uncharged, with a receipt that says so.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from inference.call import Answer, Call, Stream
+from inference.call import EVENT_STREAM, Answer, Call, Stream
 from inference.catalog import Lease
 from inference.coupon import Coupon
-from inference.errors import ModelStoppedError, NodeError, PaymentRefusedError
+from inference.errors import (
+    AlreadyAnsweredError,
+    InProgressError,
+    ModelStoppedError,
+    NodeError,
+    PaymentRefusedError,
+)
 from inference.observer import Observation
 from inference.paid_stream import stream
+from inference.payments import exact
+from inference.payments.exact import parse_authorization
+from inference.payments.identifier import Ticket, binding
 from inference.payments.mover import SettlementPendingError
 from inference.payments.pricing import least, quote
-from inference.payments.secured import DepositedError
-from inference.payments.x402 import decode_payment
-from inference.receipts import SaltedHash
+from inference.payments.secured import DepositedError, Moved
+from inference.payments.x402 import PaymentPayload, decode_payment, settle_response
+from inference.receipts import SaltedHash, find_receipt
 from inference.sale import Sale, Till, check_still_sold, failed, give_back, paid_headers, record
+from inference.statements import Statement
 from inference.work import Generates
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A call with its payment, and the ticket that its payer gave it."""
+
+    call: Call
+    payment: PaymentPayload | None
+    ticket: Ticket | None
+
+    def binding(self) -> bytes:
+        """Return what binds its payment to its request."""
+        if self.ticket is not None:
+            return self.ticket.binding
+        if self.payment is None or self.payment.scheme != exact.SCHEME:
+            return b""  # a voucher is good for whatever is asked on its channel
+        return binding(self.payment, self.call.path, self.call.body)
 
 
 async def run(call: Call, till: Till) -> Answer | Stream:
@@ -43,11 +70,17 @@ async def run(call: Call, till: Till) -> Answer | Stream:
     a wrong body, a header that cannot be read, a chain that does not answer.
     """
     with till.observer.begin(call) as seen:
+        payment = None if call.payment is None else decode_payment(call.payment)
+        ticket = None if payment is None else till.retries.ticket(call, payment)
+        # A retry is told what the call was answered with, whatever became of its model.
+        if ticket is not None and (told := await till.retries.answer(ticket)):
+            seen.answered(told)
+            return told
         lease = till.catalog.lease(call.model, task=call.task)  # 1
         seen.found(lease.entry)
         answer = None
         try:
-            answer = await _run(call, seen, lease, till)
+            answer = await _run(_Asked(call, payment, ticket), seen, lease, till)
             seen.answered(answer)
             return answer
         finally:
@@ -55,12 +88,11 @@ async def run(call: Call, till: Till) -> Answer | Stream:
                 lease.end()
 
 
-async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answer | Stream:
-    entry = lease.entry
+async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> Answer | Stream:
+    call, payment, entry = asked.call, asked.payment, lease.entry
     till.ready()
     work = await call.prepare(entry)
     till.statements.check(entry, work)
-    payment = None if call.payment is None else decode_payment(call.payment)
     rate = till.tariff.rate(entry, work, payment)
     amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
@@ -74,8 +106,17 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
             offers,
             least=least(rate.price, work.input_tokens),
             stream=work.streams,
+            binding=asked.binding(),
+            claim=till.retries.claim(asked.ticket),
         )
-    except PaymentRefusedError as refusal:
+    except (InProgressError, AlreadyAnsweredError, PaymentRefusedError) as refusal:
+        # A copy that was looked for and not found may have come and been answered meanwhile.
+        if asked.ticket is not None and (told := await till.retries.answer(asked.ticket)):
+            return told
+        if isinstance(refusal, AlreadyAnsweredError):
+            return _answered_before(payment, refusal, till)
+        if not isinstance(refusal, PaymentRefusedError):
+            raise
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
@@ -86,7 +127,25 @@ async def _run(call: Call, seen: Observation, lease: Lease, till: Till) -> Answe
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer
     seen.paid(work)
-    return await _finish(Sale(call, seen, lease, work, rate, secured), coupon, till)
+    sale = Sale(call, seen, lease, work, rate, secured, asked.ticket)
+    return await _finish(sale, coupon, till)
+
+
+def _answered_before(payment: PaymentPayload, error: AlreadyAnsweredError, till: Till) -> Answer:
+    """Return the proof of what an `exact` payment paid for; its salts are for its payer alone."""
+    signed = till.database.read(lambda tx: find_receipt(tx, error.receipt_id))
+    extensions = {} if signed is None else {"weightproof": signed.public()}
+    moved = Moved(error.transaction, error.amount)
+    payer = parse_authorization(payment.payload).payer
+    header = settle_response(
+        success=True,
+        network=till.cashier.network,
+        payer=payer,
+        transaction=moved.text,
+        amount=moved.amount,
+        extensions=extensions,
+    )
+    return Answer(error.status, b"", paid_headers(header), error)
 
 
 async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Stream:
@@ -122,13 +181,17 @@ async def _serve(sale: Sale, till: Till) -> Answer:
     except NodeError as failure:
         return await failed(sale, till, failure)
     response = SaltedHash(sale.salts.response).add(body)
+
+    def answer(statement: Statement, header: str) -> Answer:
+        if not sale.work.streams:
+            return Answer(200, body, paid_headers(header))
+        whole = body + sale.work.closing(statement.receipt.bundle())
+        return Answer(200, whole, paid_headers(header), media_type=EVENT_STREAM)
+
     try:
-        statement, header = await record(sale, till, "ok", response)  # 7, 8
+        statement, header = await record(sale, till, "ok", response, answer)  # 7, 8
     except (PaymentRefusedError, ModelStoppedError) as failure:
         # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
         # weights were found changed in this moment.
         return await failed(sale, till, failure)
-    if sale.work.streams:
-        body += sale.work.closing(statement.receipt.bundle())
-        return Answer(200, body, paid_headers(header), media_type="text/event-stream")
-    return Answer(200, body, paid_headers(header))  # 9
+    return answer(statement, header)  # 9

@@ -37,8 +37,8 @@ def show_prices(url: str, terminal: Terminal) -> None:
             rows[f"{offer.model} (exact)"] = _rate(offer.exact)
     for offer in offers[:1]:
         rows |= _plans(offer)
-    for sold in {s.name: s for offer in offers for s in offer.subscriptions}.values():
-        rows[f"(subscription {sold.name})"] = (
+    for name, sold in {s.name: s for o in offers for s in o.subscriptions}.items():
+        rows[f"(subscription {name})"] = (
             f"{sold.price}: {sold.days} days, {sold.limit} {_unit(sold.unit)}"
         )
     terminal.result(rows, title="atomic units of the token")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from inference.audit.document import (
@@ -244,6 +245,14 @@ class ReceiptKind(NestedKind):
         named = value.get("format") if isinstance(value, Mapping) else None
         kind = PlannedReceipt if named == PlannedReceipt.FORMAT else Receipt
         return kind.from_json(value, path)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes: made once, they are signed and stored."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return super().encode()
 
 
 def parse_receipt(data: bytes) -> Receipt:

@@ -15,9 +15,9 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from inference import schema
 from inference.audit.document import Digest, Document, FormatError, Signature
@@ -276,8 +276,11 @@ def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:
     """Return the payer's copy of a receipt, or None. Only the payer may see its salts."""
     table = schema.receipts
     row = tx.execute(select(table).where(table.c.id == receipt_id)).first()
-    if row is None:
-        return None
+    return None if row is None else signed_of(row)
+
+
+def signed_of(row: Row[Any]) -> SignedReceipt:
+    """Return the payer's copy that a row of `receipts` holds."""
     salts = decode_object(row.salts.encode(), max_bytes=MAX_BYTES)
     return SignedReceipt(
         parse_receipt(row.json.encode()),

@@ -11,6 +11,7 @@ from inference.api.answers import Answers
 from inference.api.plan import TextPlan, plan_of
 from inference.audit.replay import Made, Prepared
 from inference.engine.engine import TextEngine
+from inference.engine.packing import SINGLE
 from inference.errors import ModelUnknownError
 from inference.loader import LoadedModel, load
 from inference.receipt_format import Receipt, RuntimeFacts
@@ -37,7 +38,7 @@ class ModelReplayer:
     def __init__(self, workspace: Workspace, progress: Callable[[str], None]) -> None:
         self._workspace = workspace
         self._progress = progress
-        self._models: dict[bytes, _Served] = {}
+        self._models: dict[tuple[bytes, bool], _Served] = {}
         # Stop strings, penalties and grammars are in the request, not in the receipt.
         self._plans: dict[str, TextPlan] = {}
 
@@ -77,12 +78,15 @@ class ModelReplayer:
 
     def _served(self, receipt: Receipt) -> _Served:
         model_id = receipt.model.model_id
-        if model_id not in self._models:
+        # A node without a bfloat16 unit computes bfloat16 otherwise than one with it: here either
+        # is done, but for the unit's own where there is none, which is another runtime then.
+        single = receipt.runtime.engine.split(" ")[0] == f"weightproof/{SINGLE}"
+        if (model_id, single) not in self._models:
             self._progress(f"verifying {receipt.model.name}")
             verified = self._workspace.verify(model_id)
             self._progress(f"loading {receipt.model.name}")
-            loaded = load(verified, device="cpu", threads=receipt.runtime.threads)
+            loaded = load(verified, device="cpu", threads=receipt.runtime.threads, single=single)
             if loaded.task != "chat":
                 raise ModelUnknownError(f"{receipt.model.name} does not chat: nothing to replay")
-            self._models[model_id] = _Served(loaded, TextEngine(loaded))
-        return self._models[model_id]
+            self._models[model_id, single] = _Served(loaded, TextEngine(loaded))
+        return self._models[model_id, single]

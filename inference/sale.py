@@ -10,10 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from math import inf
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
+from inference.answers import is_final
 from inference.audit.log import AuditLog
 from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
@@ -22,15 +24,19 @@ from inference.demands import Demands
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
+from inference.payments.identifier import Ticket
 from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
 from inference.receipts import SaltedHash, Salts, store_receipt
-from inference.statements import SERVED, Outcome, Statement, Statements
+from inference.retries import Retries
+from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
 from inference.tariff import Bill, Rate, Tariff
 from inference.work import Work
 
-# Seconds between tries to write down a call that was served while the database was busy.
-_RETRY_S: Final = (0.5, 1, 2, 4, 8, 16)
+# Makes an answer of what was signed and of the PAYMENT-RESPONSE header.
+AnswerMaker: TypeAlias = Callable[[Statement, str], Answer]
+# Seconds that a payer waits for what it was served to be written down while the database is busy.
+_PATIENCE_S: Final = 32.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Till:
     statements: Statements
     tariff: Tariff
     observer: Observer
+    retries: Retries
     ready: Callable[[], None]
 
 
@@ -58,8 +65,10 @@ class Sale:
     work: Work
     rate: Rate
     secured: Secured
+    ticket: Ticket | None = None
     claimed: Claimed = field(default_factory=Claimed)
     salts: Salts = field(default_factory=Salts.random)
+    receipt_id: str = field(default_factory=new_receipt_id)
 
     @property
     def entry(self) -> CatalogEntry:
@@ -90,15 +99,30 @@ def check_still_sold(sale: Sale, till: Till) -> None:
 async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
     """End a sale that failed: nothing is charged, and a receipt says so."""
     sale.seen.failed(failure)
-    header = await give_back(sale, till)
-    return Answer(failure.status, b"", paid_headers(header), failure)
+
+    def told(_: Statement, header: str) -> Answer:
+        return Answer(failure.status, b"", paid_headers(header), failure)
+
+    statement, header = await give_back(sale, till, told if is_final(failure) else None)
+    return told(statement, header)
 
 
-async def give_back(sale: Sale, till: Till) -> str:
-    """Release the call and sign that it failed and cost nothing; return the header."""
+async def give_back(
+    sale: Sale, till: Till, answer: AnswerMaker | None = None
+) -> tuple[Statement, str]:
+    """Release the call and sign that it failed and cost nothing; return what `record` does.
+
+    It is written however long the database is away, or the money would stay set aside; the payer
+    waits for that as long as for an answer, and is refused with `DatabaseError` then.
+    """
     nothing = SaltedHash(sale.salts.response)
-    _, header = await record(sale, till, "failed", nothing, told=False)
-    return header
+    writing = asyncio.ensure_future(
+        record(sale, till, "failed", nothing, answer, told=False, for_s=inf)
+    )
+    ended, _ = await asyncio.wait([writing], timeout=_PATIENCE_S)
+    if not ended:
+        raise DatabaseError("the database cannot be written; nothing was charged")
+    return writing.result()
 
 
 async def record(
@@ -106,15 +130,21 @@ async def record(
     till: Till,
     status: str,
     response: SaltedHash,
+    answer: AnswerMaker | None = None,
     *,
     told: bool = True,
+    for_s: float = _PATIENCE_S,
 ) -> tuple[Statement, str]:
     """Take steps 7 and 8: charge, receipt and log entry stand or fall together.
 
-    What was not served costs nothing. `told` is False when the payer was told of no charge: a
-    prepaid quote is taken back then.
+    Returns the statement and the PAYMENT-RESPONSE header. What was not served costs nothing.
+    `answer` makes of them what a call that its payer named is answered with, now and when it comes
+    again; None for what a retry is to try again. `told` is False when the payer was told of no
+    charge: a prepaid quote is taken back then. Raises `DatabaseError` after `for_s` seconds
+    without it.
     """
     outcome = Outcome(
+        receipt_id=sale.receipt_id,
         status=status,
         served_at=int(time.time()),
         url=sale.call.url,
@@ -135,7 +165,9 @@ async def record(
         bill = Bill(0)
         if served:
             bill = sale.bill(tx, till, seq=position.seq, at=outcome.served_at)
-        booked = till.cashier.book(tx, sale.secured, bill.charged, told=told)
+        booked = till.cashier.book(
+            tx, sale.secured, bill.charged, told=told, receipt_id=sale.receipt_id
+        )
         statement = till.statements.about(
             sale.entry, sale.work, sale.rate.price, outcome, booked, position, bill.plan
         )
@@ -143,22 +175,15 @@ async def record(
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
-        return statement, till.cashier.response(booked, statement.extensions)
+        header = till.cashier.response(booked, statement.extensions)
+        # Where money may have moved for nothing, the same payment is to be served.
+        if sale.ticket is not None and answer is not None and not booked.pending:
+            till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))
+        return statement, header
 
-    statement, header = await _written(commit, till)
+    statement, header = await till.database.insist(commit, for_s=for_s)
     sale.seen.recorded(statement)
     return statement, header
-
-
-async def _written(
-    commit: Callable[[Connection], tuple[Statement, str]], till: Till
-) -> tuple[Statement, str]:
-    for pause in _RETRY_S:
-        try:
-            return await till.database.write(commit)
-        except DatabaseError:
-            await asyncio.sleep(pause)
-    return await till.database.write(commit)
 
 
 def paid_headers(header: str) -> dict[str, str]:

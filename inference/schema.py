@@ -133,12 +133,46 @@ authorizations = Table(
     Column("channel_id", String(66), nullable=True),  # deposits only
     Column("amount", Amount, nullable=False),
     Column("valid_before", Amount, nullable=False),  # unix seconds, a uint256 in the payload
-    Column("state", String(9), nullable=False),  # reserved settling settled unknown released
+    # reserved settling settled unknown released; exact payments also: paid serving
+    Column("state", String(9), nullable=False),
     Column("tx_hash", String(66), nullable=True),
     Column("created_at", Whole, nullable=False),
     Column("instance", String(32), nullable=False, server_default=""),
+    # Of exact payments: which request it pays (32 bytes), and the receipt of what it paid.
+    Column("binding", LargeBinary, nullable=True),
+    Column("receipt_id", String(66), nullable=True),
     PrimaryKeyConstraint("asset", "payer", "nonce"),
     Index("authorizations_state", "state"),
+)
+
+# Calls that their payers named, and what was answered: prompts' answers lie here, until they
+# expire, and nowhere else. answers.py.
+answers = Table(
+    "answers",
+    metadata,
+    Column("payer", String(42), nullable=False),
+    Column("id", String(128), nullable=False),  # the payer's name for it
+    Column("binding", LargeBinary, nullable=False),  # 32 bytes: which request and payment it is
+    Column("reservation_id", String(32), nullable=False),
+    Column("created_at", Whole, nullable=False),
+    Column("expires_at", Whole, nullable=False),  # unix seconds
+    Column("size", Whole, nullable=False),  # bytes of what is kept
+    # Null until it is answered.
+    Column("status", Integer, nullable=True),
+    Column("media_type", String(64), nullable=True),
+    Column("payment_response", Text, nullable=True),
+    Column("failure", Text, nullable=True),  # JSON: the error it was answered with
+    Column("body", LargeBinary, nullable=True),
+    PrimaryKeyConstraint("payer", "id"),
+    Index("answers_expires_at", "expires_at"),
+)
+
+# Challenges that a wallet signed, each good for one request. sign_in.py.
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("nonce", String(32), primary_key=True),
+    Column("expires_at", Whole, nullable=False),  # unix seconds
 )
 
 # The node's signed statements about calls. receipts.py.
@@ -152,7 +186,7 @@ receipts = Table(
     Column("signature", Text, nullable=False),
     Column("salts", Text, nullable=False),  # JSON; given to the payer only
     Column("created_at", Whole, nullable=False),
-    Index("receipts_payer", "payer"),
+    Index("receipts_payer", "payer", "seq"),
 )
 
 # The audit log: RFC 6962 leaves, and the interior nodes that are complete. audit/log.py.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from inference.config import NodeConfig
+from inference.config import DoorConfig, NodeConfig
 from registry.errors import ConfigError
 from registry.terminal import Terminal
 
@@ -77,20 +77,23 @@ def run(
         },
         title="serving; Ctrl-C stops it",
     )
-    server = uvicorn_server(create_app(node))
+    server = uvicorn_server(create_app(node), config.door)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
 
-def uvicorn_server(app: Any) -> uvicorn.Server:
+def uvicorn_server(app: Any, limits: DoorConfig) -> uvicorn.Server:
     """Return what stands between a socket and a node's application."""
     import uvicorn
+
+    from inference.door import Door, guarded
 
     return uvicorn.Server(
         uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
+            http=guarded(Door(limits)),
             timeout_graceful_shutdown=_GRACE_S,
         )
     )

@@ -17,6 +17,7 @@ a transaction of steps 4, 5 or 8 waits to be mined, no further one is sent: it c
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -250,11 +251,13 @@ class Settlement:
         return self.database.read(self.ledger.claims)
 
     def _chosen(self) -> list[Claim]:
-        claims, now = self._claims(), int(time.time())
-        since = self.database.write_now(
-            lambda tx: unclaimed(tx, [claim.channel_id for claim in claims], now=now)
-        )
+        claims = self._claims()
+        since, now = self._since(claims), int(time.time())
         return self.policy.choose(claims, since, gas_price=self._gas_price(), now=now)
+
+    def _since(self, claims: list[Claim]) -> Mapping[str, int]:
+        names, now = [claim.channel_id for claim in claims], int(time.time())
+        return self.database.write_now(lambda tx: unclaimed(tx, names, now=now))
 
     def _claim(self, claims: list[Claim]) -> Claimed:
         if not claims:
@@ -262,6 +265,7 @@ class Settlement:
         max_gas = self.chain.gas_limit() * self.policy.gas_percent // 100
         claimed = self.claiming.claim(claims, max_gas=max_gas)
         self.withdrawals.refresh([claim.channel_id for claim in claims])
+        self._since(self._claims())  # what is sold from now on begins to wait now
         return claimed
 
     def _settle(self, whatever: bool) -> tuple[int, int]:

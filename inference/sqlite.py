@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -55,13 +55,19 @@ class SqliteStore:
         return (writes,)
 
     @contextmanager
-    def transaction(self, connection: Connection, *, durable: bool) -> Iterator[RootTransaction]:
+    def transaction(self, connection: Connection, *, durable: bool) -> Iterator[_Transaction]:
         """Begin with the lock; who may lose its fsync is known only now."""
         if durable != self._durable:
             drive(connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
             self._durable = durable
-        with connection.begin() as transaction:
+        # By the driver itself: SQLAlchemy takes longer to begin and commit than all of it takes.
+        drive(connection, "BEGIN IMMEDIATE")
+        transaction = _Transaction(connection)
+        try:
             yield transaction
+            transaction.commit()
+        finally:
+            transaction.rollback()
 
     def trouble(self, error: DBAPIError) -> Trouble:
         """Say what SQLite's result code means."""
@@ -89,6 +95,25 @@ class SqliteStore:
         self.reader.dispose()
 
 
+class _Transaction:
+    """A transaction of the writer that SQLAlchemy need not know of."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Final = connection
+
+    def commit(self) -> None:
+        """Keep it, unless it was undone."""
+        driver = self._connection.connection.dbapi_connection
+        if isinstance(driver, sqlite3.Connection) and driver.in_transaction:
+            drive(self._connection, "COMMIT")
+
+    def rollback(self) -> None:
+        """Undo it, unless it was kept."""
+        # SQLAlchemy knows of it when a member ran a statement by it; it forgets with this.
+        self._connection.rollback()
+        self._connection.connection.rollback()
+
+
 def _lock(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,9 +130,18 @@ def _engine(url: URL, *, writes: bool) -> Engine:
     )
     event.listen(engine, "connect", _prepare)
     # Readers see one snapshot; the writer takes the lock at once, never half-way.
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", _begin_writing if writes else _begin_reading)
     return engine
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    driver = connection.connection.dbapi_connection
+    if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from inference import offer_receipt
@@ -45,11 +46,13 @@ SERVED: Final = ("ok", "partial")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended. `served_at` is in unix seconds, `response_hash` 32 salted bytes.
+    """How a call ended, and the name of the receipt that says so.
 
+    `served_at` is in unix seconds, `response_hash` 32 salted bytes,
     `block` is the newest one at which the model was found to stand.
     """
 
+    receipt_id: str
     status: str
     served_at: int
     url: str
@@ -58,6 +61,11 @@ class Outcome:
     response_hash: bytes
     salts: Salts
     block: Block
+
+
+def new_receipt_id() -> str:
+    """Return a name that no other receipt has."""
+    return "rcpt_" + secrets.token_urlsafe(18)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Statements:
             kind = PlannedReceiptFacts
             payment = PlannedPaymentFacts(**vars(payment), plan=plan)
         facts = kind(
-            id="rcpt_" + secrets.token_urlsafe(18),
+            id=outcome.receipt_id,
             status=outcome.status,
             served_at=outcome.served_at,
             model=model_facts(entry, outcome.block),
@@ -144,25 +152,44 @@ class Statements:
 def model_facts(entry: CatalogEntry, block: Block) -> ModelFacts:
     """Return which model an entry is, found to stand at `block`."""
     verified = entry.verified
-    return ModelFacts(
-        name=entry.name,
-        chain=verified.chain_id,
-        registry=verified.registry_address,
-        model_id=verified.model_id,
-        manifest_digest=verified.manifest_digest,
-        resident_digest=entry.loaded.resident.digest,
-        block=BlockFacts(block.number, block.hash),
+    return _model_facts(
+        entry.name,
+        verified.chain_id,
+        verified.registry_address,
+        verified.model_id,
+        verified.manifest_digest,
+        entry.loaded.resident.digest,
+        block.number,
+        block.hash,
     )
+
+
+# The same for all calls between two blocks. By values: an entry kept here would keep its tensors.
+@lru_cache(maxsize=64)
+def _model_facts(
+    name: str,
+    chain: int,
+    registry: str,
+    model_id: bytes,
+    manifest_digest: bytes,
+    resident_digest: bytes,
+    number: int,
+    block_hash: bytes,
+) -> ModelFacts:
+    block = BlockFacts(number, block_hash)
+    return ModelFacts(name, chain, registry, model_id, manifest_digest, resident_digest, block)
 
 
 def runtime_facts(entry: CatalogEntry, work: Work | None = None) -> RuntimeFacts:
     """Return what computes with an entry, or what computed a piece of work."""
     engine = entry.engine
-    if isinstance(engine, Generator):
+    # By task: asking whether an engine has a protocol's methods takes longer than signing.
+    if entry.task == "chat" and isinstance(engine, Generator):
         return runtime_of(engine.facts_for(exact=is_exact(work)))
     return runtime_of(engine.facts)
 
 
+@lru_cache(maxsize=64)
 def runtime_of(facts: EngineFacts) -> RuntimeFacts:
     """Return an engine's facts as a receipt states them."""
     return RuntimeFacts(
@@ -181,6 +208,11 @@ def _sampling(work: Work) -> SamplingFacts:
     return sampling_facts(sampling)
 
 
+@lru_cache(maxsize=64)
+def _price(price: Price) -> PriceFacts:
+    return PriceFacts(price.per_call, price.input_per_million, price.output_per_million)
+
+
 def _payment(price: Price, booked: Booked, x402_receipt: bytes) -> PaymentFacts:
     return PaymentFacts(
         scheme=booked.scheme,
@@ -193,7 +225,7 @@ def _payment(price: Price, booked: Booked, x402_receipt: bytes) -> PaymentFacts:
         quote=booked.quote,
         charged=booked.charged,
         cumulative=booked.cumulative,
-        price=PriceFacts(price.per_call, price.input_per_million, price.output_per_million),
+        price=_price(price),
         transaction=booked.transaction,
         x402_receipt=x402_receipt,
     )

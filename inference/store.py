@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from inference.errors import NodeError, UnavailableError
@@ -56,6 +56,13 @@ class Trouble(Enum):
     GONE = auto()  # the connection is lost
 
 
+class Transaction(Protocol):
+    """A transaction that is kept when its block ends, unless it was undone."""
+
+    def rollback(self) -> None:
+        """Undo it; what comes after in its block is no part of it."""
+
+
 class Store(Protocol):
     """One kind of database."""
 
@@ -88,7 +95,7 @@ class Store(Protocol):
 
     def transaction(
         self, connection: Connection, *, durable: bool
-    ) -> AbstractContextManager[RootTransaction]:
+    ) -> AbstractContextManager[Transaction]:
         """Begin a transaction whose COMMIT waits for the disk, or leaves that to a later one."""
 
     def trouble(self, error: DBAPIError) -> Trouble:

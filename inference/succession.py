@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -30,10 +31,10 @@ class Succession:
         """End every instance whose process is gone; return what each had in flight."""
         database = self.database
         others = database.read(lambda tx: instances.others(tx, database.instance))
-        ended = [database.write_now(lambda tx, name=name: self._end(tx, name)) for name in others]
+        ended = [database.write_now(partial(self._end, instance=name)) for name in others]
         return [recovered for recovered in ended if recovered is not None]
 
-    def _end(self, tx: Connection, instance: str) -> Recovered | None:
+    def _end(self, tx: Connection, *, instance: str) -> Recovered | None:
         if not self.database.is_dead(tx, instance) or not instances.end(tx, instance):
             return None
         self.authorizations.recover(tx, instance)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
+
+from registry.signing.keccak import keccak
 
 
 class Kind(IntEnum):

@@ -30,6 +30,7 @@ SOURCES = {
     "PaymentChannels": "contracts/PaymentChannels.sol",
     "ERC3009DepositCollector": "contracts/ERC3009DepositCollector.sol",
     "DevUSD": "contracts/dev/DevUSD.sol",
+    "Rehearsal": "contracts/Rehearsal.sol",
 }
 
 # foundry.toml and hardhat.config.js say the same; a test compiles with both and compares.

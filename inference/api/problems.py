@@ -32,6 +32,9 @@ def problem(error: NodeError) -> Response:
     """Return the response that stands for an error."""
     text = f"{error.message}; {error.hint}" if error.hint else error.message
     headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503) else {}
+    if not error.afresh:
+        # OpenAI's clients retry by themselves, and below them a new payment would be made.
+        headers["x-should-retry"] = "false"
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(error.retry_after_s)
     body = {

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
 
 from inference.audit.checkpoint import SignedCheckpoint, checkpoint_domain
 from registry.chain.block import BlockRef, TxReceipt
 from registry.chain.connection import Chain
 from registry.chain.event import Event
 from registry.signing.canonical import JsonObject
+from registry.signing.keccak import keccak
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 

@@ -164,27 +164,29 @@ class Document:
     FORMAT: ClassVar[str] = ""
     # Field name → (JSON key, kind), filled from the annotations when a subclass is made.
     FIELDS: ClassVar[dict[str, tuple[str, Kind]]] = {}
+    # What `to_json` copies; no annotation of an instance, so that it is no field.
+    _json: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls) -> None:
         """Read the annotations once."""
         hints = get_type_hints(cls, include_extras=True)
-        cls.FIELDS = {n: (_camel(n), _kind(h)) for n, h in hints.items() if not n.isupper()}
+        cls.FIELDS = {
+            n: (_camel(n), _kind(h))
+            for n, h in hints.items()
+            if not n.isupper() and not n.startswith("_")
+        }
 
     def __post_init__(self) -> None:
-        """Refuse, with `FormatError`, values that could not be written."""
-        for name, (key, kind) in self.FIELDS.items():
-            value = getattr(self, name)
-            if isinstance(kind, NestedKind):  # what is inside was checked at its own birth
-                kind.check(value, key)
-            else:
-                kind.dump(value, key)
-
-    def to_json(self) -> JsonObject:
-        """Return the JSON object, keys in camelCase."""
+        """Refuse, with `FormatError`, values that could not be written; keep what they become."""
         result: JsonObject = {"format": self.FORMAT} if self.FORMAT else {}
         for name, (key, kind) in self.FIELDS.items():
             result[key] = kind.dump(getattr(self, name), key)
-        return result
+        # A receipt is signed, logged, stored and sent: its values are turned into JSON once.
+        object.__setattr__(self, "_json", result)
+
+    def to_json(self) -> JsonObject:
+        """Return the JSON object, keys in camelCase."""
+        return {key: _copy(value) for key, value in self._json.items()}
 
     @classmethod
     def from_json(cls, value: object, path: str = "") -> Self:
@@ -208,7 +210,7 @@ class Document:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return encode(self.to_json())
+        return encode(self._json)
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,8 @@ class NestedKind:
         return value
 
     def dump(self, value: object, path: str) -> JsonValue:
-        """Return the JSON object."""
-        return self.check(value, path).to_json()
+        """Return the JSON object, for the document around it to keep."""
+        return self.check(value, path)._json
 
     def load(self, value: object, path: str) -> object:
         """Return the document."""
@@ -252,6 +254,12 @@ class ListKind:
         if not isinstance(value, list) or len(value) > self.limit:
             raise FormatError(path, f"not a list of at most {self.limit}")
         return tuple(self.document.from_json(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+def _copy(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def remark(text: str) -> str:

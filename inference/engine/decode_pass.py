@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import torch
@@ -150,7 +151,7 @@ class DecodePass:
         return logits
 
     def _recorded(self) -> Callable[[], torch.Tensor]:
-        aside = torch.cuda.Stream(self._device)
+        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's
         aside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(aside):
             for _ in range(_REHEARSALS):
@@ -161,7 +162,7 @@ class DecodePass:
             logits = self._step()
 
         def play() -> torch.Tensor:
-            graph.replay()  # type: ignore[no-untyped-call]  # torch's
+            graph.replay()
             return logits
 
         return play
@@ -183,9 +184,7 @@ class DecodePasses:
 
         `width` is the most blocks of a sequence.
         """
-        self._make: Final = lambda size: DecodePass(
-            module, keys, values, size=size, width=width, attend=attend
-        )
+        self._make: Final = partial(DecodePass, module, keys, values, width=width, attend=attend)
         self._passes: dict[int, DecodePass] = {}
 
     def run(self, spans: Many[Span]) -> torch.Tensor:
@@ -195,7 +194,7 @@ class DecodePasses:
             half = len(spans) // 2
             return torch.cat([self.run(spans[:half]), self.run(spans[half:])])
         if size not in self._passes:
-            self._passes[size] = self._make(size)
+            self._passes[size] = self._make(size=size)
         return self._passes[size].run(spans)
 
 

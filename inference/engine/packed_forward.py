@@ -11,12 +11,22 @@ import torch
 from transformers import PreTrainedModel
 
 from inference.engine.forward import NextLogits, Span
+from inference.engine.kernels.attention import HEADS
 from inference.engine.kernels.barrier import SLOTS
 from inference.engine.kernels.decoder import step
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
+from inference.engine.kernels.unit import processor
 from inference.engine.kernels.vectors import PANEL, ROWS
 from inference.engine.kv_cache import BLOCK, blocks_for
-from inference.engine.packing import NAME, groups, head_width, padded_width
+from inference.engine.packing import (
+    NAME,
+    PAIRED,
+    SINGLE,
+    groups,
+    head_width,
+    is_paired,
+    padded_width,
+)
 from inference.engine.placement import private_memory
 from inference.engine.sampling import Peak
 from inference.engine.team import Team
@@ -28,12 +38,14 @@ _FOUND = 5
 
 
 class PackedForward:
-    """Computes with a module's packed copy, in single precision, on a team of threads.
+    """Computes with a module's packed copy on a team of threads.
 
-    At most `rows` tokens and `sequences` sequences at a time; `blocks` is the size of the cache.
+    In single precision, or where the copy is paired with products of bfloat16 numbers, whose sums
+    are single precision: another result, so another `name`, which says the processor too, since in
+    which order its unit adds is its maker's choice. At most `rows` tokens and `sequences`
+    sequences at a time; `blocks` is the size of the cache.
     """
 
-    name = "packed"
     is_invariant = True
 
     def __init__(
@@ -47,10 +59,12 @@ class PackedForward:
         sequences: int,
         context: int,
     ) -> None:
-        self._sizes = _sizes(module)
+        paired = is_paired(module)
+        self.name = f"{PAIRED}-{processor()}" if paired else SINGLE
+        self._sizes = _sizes(module, paired)
         self._weights = _weights(module)
         self._rows = rows
-        self._space = _space(self._sizes, threads, blocks, rows, sequences, context)
+        self._space = _space(self._sizes, paired, threads, blocks, rows, sequences, context)
         self._table_width = blocks_for(context)
         self._team = Team(name, threads)
         self._compile()
@@ -108,10 +122,11 @@ class PackedForward:
         return NextLogits(self._space.logits[at : at + self._sizes.vocabulary], peak)
 
 
-def _sizes(module: PreTrainedModel) -> Sizes:
+def _sizes(module: PreTrainedModel, paired: bool) -> Sizes:
     config = module.config
     width, kv = head_width(config), groups(config)
     heads = config.num_attention_heads
+    taken = 2 if paired else 1
     return Sizes(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -126,6 +141,9 @@ def _sizes(module: PreTrainedModel) -> Sizes:
         heads_step=_up(heads * width, PANEL),
         inner_step=_up(config.intermediate_size, PANEL),
         vocabulary_step=_up(config.vocab_size, PANEL),
+        hidden_depth=_up(config.hidden_size, taken),
+        heads_depth=_up(heads * width, taken),
+        inner_depth=_up(config.intermediate_size, taken),
         epsilon=float(config.rms_norm_eps),
         scale=width**-0.5,
     )
@@ -154,17 +172,20 @@ def _flat(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return (flat.view(torch.uint16) if tensor.dtype == torch.bfloat16 else flat).numpy()
 
 
-def _space(z: Sizes, threads: int, blocks: int, rows: int, sequences: int, context: int) -> Space:
+def _space(
+    z: Sizes, paired: bool, threads: int, blocks: int, rows: int, sequences: int, context: int
+) -> Space:
+    kind = np.uint16 if paired else np.float32
     cache = z.layers * blocks * z.groups * z.padded_width * BLOCK
     return Space(
-        keys=_large_zeros(cache),
-        values=_large_zeros(cache),
+        keys=_large_zeros(cache, kind),
+        values=_large_zeros(cache, kind),
         stream=_zeros(rows * z.hidden_step),
         qkv=_zeros(rows * z.qkv_step),
-        heads=_zeros(rows * z.heads_step),
-        inner=_zeros(rows * z.inner_step),
-        own=_zeros(threads, max(rows, sequences) * z.hidden_step),
-        scores=_zeros(threads, blocks_for(context) * BLOCK + 2 * z.padded_width),
+        heads=np.zeros(rows * z.heads_step, dtype=kind),
+        inner=np.zeros(rows * z.inner_step, dtype=kind),
+        own=np.zeros((threads, max(rows, sequences) * z.hidden_step), dtype=kind),
+        scores=_zeros(threads, HEADS * (blocks_for(context) * BLOCK + 2 * z.padded_width)),
         spare=_zeros(threads, 2 * ROWS * PANEL),
         logits=_zeros(sequences * z.vocabulary_step),
         found=np.zeros((sequences, _FOUND)),
@@ -176,10 +197,10 @@ def _zeros(*shape: int) -> Floats:
     return np.zeros(shape, dtype=np.float32)
 
 
-def _large_zeros(count: int) -> Floats:
+def _large_zeros(count: int, kind: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return zeros that take no memory before they are written, and give it back at once."""
-    size = np.dtype(np.float32).itemsize
-    return np.frombuffer(private_memory(count * size), dtype=np.float32, count=count)
+    size = np.dtype(kind).itemsize
+    return np.frombuffer(private_memory(count * size), dtype=kind, count=count)
 
 
 def _up(number: int, unit: int) -> int:

@@ -28,6 +28,9 @@ _PACKED_DTYPES: Final = {
     torch.float16: torch.float32,
 }
 NAME: Final = "packed"
+# What the two arithmetics are called in an engine's name, and so in receipts: see `ComputePlan`.
+SINGLE: Final = "packed"
+PAIRED: Final = "packed-bf16"
 
 
 def is_packable(config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> bool:
@@ -52,12 +55,18 @@ def packed_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
     return int(size * (config.num_hidden_layers * layer + rows * config.hidden_size))
 
 
-def pack(module: PreTrainedModel, positions: int) -> None:
+def pack(module: PreTrainedModel, positions: int, *, paired: bool) -> None:
     """Add to a module its packed copy, as the submodule `packed`.
 
-    `positions` is how many positions a sequence may have.
+    `positions` is how many positions a sequence may have; `paired` is for the processor's bfloat16
+    unit, see `ComputePlan`.
     """
-    module.add_module(NAME, PackedWeights(module, positions))
+    module.add_module(NAME, PackedWeights(module, positions, paired=paired))
+
+
+def is_paired(module: PreTrainedModel) -> bool:
+    """Return whether a module's packed copy is for the processor's bfloat16 unit."""
+    return bool(module.get_submodule(NAME).paired)
 
 
 def head_width(config: PreTrainedConfig) -> int:
@@ -80,22 +89,24 @@ def groups(config: PreTrainedConfig) -> int:
 class PackedWeights(torch.nn.Module):
     """The packed copy: each buffer holds one kind of matrix, of all layers where all have one.
 
-    A matrix of shape (outputs, inputs) lies as panels of 64 outputs, each (inputs, 64); outputs
-    are filled up with zeros to whole panels. `gate_up` takes turns, a panel of each. `biases` are
+    A matrix of shape (outputs, inputs) lies as panels of 64 outputs, each (inputs, 64), or where
+    the copy is `paired` (inputs / 2, 64, 2); outputs are filled up with zeros to whole panels, and
+    inputs to whole pairs. `gate_up` takes turns, a panel of each. `biases` are
     those of queries, keys and values; `norms` (2 · layers + 1, hidden) in the order of use;
     `cosines` and `sines` (1, positions, half a head) are those of rotary positions.
     """
 
-    def __init__(self, module: PreTrainedModel, positions: int) -> None:
+    def __init__(self, module: PreTrainedModel, positions: int, *, paired: bool) -> None:
         super().__init__()
+        self.paired = paired
         decoder: Any = module.model
         layers = list(decoder.layers)
         count = len(layers)
-        self._keep("qkv", count, lambda n: _panels(_qkv(layers[n].self_attn, "weight")))
-        self._keep("out", count, lambda n: _panels(layers[n].self_attn.o_proj.weight))
-        self._keep("gate_up", count, lambda n: _gate_up(layers[n].mlp))
-        self._keep("down", count, lambda n: _panels(layers[n].mlp.down_proj.weight))
-        self._keep("head", 1, lambda _: _panels(module.lm_head.weight))
+        self._keep("qkv", count, lambda n: self._panels(_qkv(layers[n].self_attn, "weight")))
+        self._keep("out", count, lambda n: self._panels(layers[n].self_attn.o_proj.weight))
+        self._keep("gate_up", count, lambda n: self._gate_up(layers[n].mlp))
+        self._keep("down", count, lambda n: self._panels(layers[n].mlp.down_proj.weight))
+        self._keep("head", 1, lambda _: self._panels(module.lm_head.weight))
         self._keep("biases", count, lambda n: _biases(layers[n].self_attn))
         norms = [*(weight for layer in layers for weight in _norms(layer)), decoder.norm.weight]
         self._keep("norms", len(norms), lambda n: norms[n].float())
@@ -119,6 +130,20 @@ class PackedWeights(torch.nn.Module):
             buffer[number] = part(number).detach() if number else first
         self.register_buffer(name, buffer, persistent=False)
 
+    def _gate_up(self, mlp: Any) -> torch.Tensor:
+        parts = (mlp.gate_proj.weight, mlp.up_proj.weight)
+        return torch.stack([self._panels(part) for part in parts], dim=1).flatten(0, 1)
+
+    def _panels(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return a matrix (outputs, inputs) as panels: (panels, inputs, 64), or in pairs."""
+        matrix = matrix.detach().to(_PACKED_DTYPES[matrix.dtype])
+        outputs, inputs = matrix.shape
+        taken = 2 if self.paired else 1
+        padded = torch.nn.functional.pad(matrix, (0, -inputs % taken, 0, -outputs % PANEL))
+        # The outputs of a panel change fastest, but for the inputs of a pair.
+        parts = padded.view(-1, PANEL, padded.shape[1] // taken, taken).transpose(1, 2)
+        return parts.flatten(2).reshape(parts.shape[0], padded.shape[1], PANEL)
+
 
 def _norms(layer: Any) -> list[torch.Tensor]:
     return [layer.input_layernorm.weight, layer.post_attention_layernorm.weight]
@@ -133,16 +158,3 @@ def _biases(attention: Any) -> torch.Tensor:
     if attention.q_proj.bias is not None:
         return _qkv(attention, "bias").float()
     return torch.zeros(_qkv(attention, "weight").shape[0])
-
-
-def _gate_up(mlp: Any) -> torch.Tensor:
-    pairs = torch.stack([_panels(mlp.gate_proj.weight), _panels(mlp.up_proj.weight)], dim=1)
-    return pairs.flatten(0, 1)
-
-
-def _panels(matrix: torch.Tensor) -> torch.Tensor:
-    """Return a matrix (outputs, inputs) as panels (panels, inputs, 64)."""
-    matrix = matrix.detach().to(_PACKED_DTYPES[matrix.dtype])
-    outputs, inputs = matrix.shape
-    padded = torch.nn.functional.pad(matrix, (0, 0, 0, -outputs % PANEL))
-    return padded.view(-1, PANEL, inputs).transpose(1, 2).contiguous()

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from inference.errors import CorrectivePaymentError, NodeError
+from inference.errors import CorrectivePaymentError, InProgressError, NodeError
 from inference.payments.channel import ChannelConfig, Voucher, refuse
 
 Kind: TypeAlias = Literal["call", "stream", "refund"]
@@ -127,7 +127,10 @@ class Account:
             raise refuse("channel_not_found", "nothing was deposited in this channel")
         if ceiling > self.chain.usable:
             message = f"{ceiling} of a balance of {self.chain.usable}"
-            raise self.correction(_BEYOND, message)
+            # Official clients recover from a mismatch only: one that did not hear how its refund
+            # ended still believes in the money that went back.
+            code = _MISMATCH if self.chain.refund_nonce else _BEYOND
+            raise self.correction(code, message)
         if ceiling <= self.chain.total_claimed:
             raise self.correction(_BELOW, f"{self.chain.total_claimed} are claimed already")
         signed = self._signed(wish.voucher)
@@ -175,6 +178,8 @@ class Account:
 
     def admit_refund(self, opened: Sequence[Open], voucher: Voucher, amount: int | None) -> int:
         """Return how much of `amount` (None: all) can be given back once `owed` was claimed."""
+        if any(other.kind == "refund" for other in opened):
+            raise InProgressError("a refund of this channel is under way")
         if opened:
             raise refuse("channel_busy", f"{len(opened)} calls of this channel are in flight")
         if voucher.max_claimable != self.charged:

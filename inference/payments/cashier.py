@@ -10,35 +10,59 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
 from inference.database import Database
 from inference.errors import NodeError, PaymentRefusedError, UnavailableError
-from inference.payments import books, channel, exact
+from inference.payments import exact
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, parse_batch_payload
 from inference.payments.channel_limits import ChannelLimits
-from inference.payments.exact import parse_authorization, verify_authorization
+from inference.payments.eip3009 import MARGIN_S, Authorization
+from inference.payments.exact import (
+    VerifiedAuthorization,
+    parse_authorization,
+    verify_authorization,
+)
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
-from inference.payments.offers import Offers
+from inference.payments.offers import Offers, offers_on
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
-from inference.payments.x402 import PaymentPayload, Requirements, settle_response
+from inference.payments.wallet import Approval, WalletSignatureError
+from inference.payments.x402 import PaymentPayload, settle_response
 from registry.errors import WeightproofError
 
-# Seconds a signed authorisation stays good: time for a slow generation and a slow block.
-PAYMENT_WINDOW_S: Final = 600
 _ZERO: Final = bytes(32)
+_Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
 _NOT_SERVED: Final = ("not_served", "nothing was served or charged")
 _PENDING: Final = (
     "settlement_pending",
-    "nothing was served; whether the payment moved is not known yet, do not pay again",
+    "nothing was served; the payment may have moved: do not pay again, send the same one again",
 )
+_EXPIRED: Final = "invalid_exact_evm_payload_authorization_valid_before"
+# What is written beside a reservation, in its transaction.
+Claim: TypeAlias = Callable[[Connection, Reservation], None]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a call wants secured: its `quote`, and at the `least` what it must cost.
+
+    A stream is charged its quote at once.
+    """
+
+    quote: int
+    least: int
+    stream: bool
+    now: int
+    binding: bytes
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -61,43 +85,43 @@ class Cashier:
 
     def offers(self, url: str, amount: int) -> Offers:
         """Return the offers for a call that costs at most `amount`: channels first."""
-        token = self.terms.token
-        entry = Requirements(
-            scheme=channel.SCHEME,
-            network=self.network,
-            amount=amount,
-            asset=token.address,
-            pay_to=self.terms.receiver,
-            max_timeout_seconds=PAYMENT_WINDOW_S,
-            extra=self.terms.extra(),
-        )
-        extra = {"name": token.name, "version": token.version}
-        return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))
+        return offers_on(self.terms, url, amount)
 
     async def reserve(
-        self, payment: PaymentPayload, offers: Offers, *, least: int, stream: bool = False
+        self,
+        payment: PaymentPayload,
+        offers: Offers,
+        *,
+        least: int,
+        stream: bool = False,
+        binding: bytes = b"",
+        claim: Claim = lambda _tx, _reservation: None,
     ) -> Secured:
         """Verify a payment against the offers and secure the call's quote.
 
         `least` is what the call must cost, in atomic units. A `stream` on a channel is charged its
-        quote at once, since its head tells the payer so: `stream_head` makes that head. Raises
+        quote at once, since its head tells the payer so: `stream_head` makes that head. `binding`
+        is what an `exact` payment is bound to, `claim` is run beside the reservation. Raises
         `PaymentRefusedError` with the x402 code, `UnavailableError` when the chain is needed and
-        does not answer, `DepositedError` when a deposit moved and the call was refused after it.
+        does not answer, `AlreadyAnsweredError`, `DepositedError` when a deposit moved and the call
+        was refused after it.
         """
         offer = offers.match(payment)
         now = int(time.time())
+        least = offer.amount if stream else least
+        wanted = _Wanted(offer.amount, least, stream, now, binding, claim)
         if offer.scheme == exact.SCHEME:
-            return await self._reserve_exact(payment, offer, now)
-        verified = verify_payment(parse_batch_payload(payment.payload), self.terms, now=now)
+            return await self._reserve_exact(payment, wanted)
+        parsed = parse_batch_payload(payment.payload)
+        verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
         self.admit(verified.payment.config.payer)
         if isinstance(verified.payment, DepositPayment):
-            return await self._reserve_deposit(verified, offer.amount, least, stream, now)
-        state = None
-        if self.database.read(lambda tx: self.ledger.needs_state(tx, verified, now=now)):
+            return await self._reserve_deposit(verified, wanted)
+        reservation = await self._reserve_channel(verified, wanted, None)
+        if reservation is None:
             state = await self.mover.channel_state(verified.channel_id, now=now)
-        return Secured(
-            await self._reserve_channel(verified, offer.amount, least, stream, state, now), verified
-        )
+            reservation = await self._reserve_channel(verified, wanted, state)
+        return Secured(_made(reservation), verified)
 
     def stream_head(self, secured: Secured) -> str:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
@@ -106,19 +130,20 @@ class Cashier:
     async def collect(self, secured: Secured) -> Secured:
         """Move the money of an `exact` payment; a channel's is claimed later."""
         payment = secured.payment
-        if not isinstance(payment, exact.VerifiedAuthorization):
+        if not isinstance(payment, exact.VerifiedAuthorization) or secured.moved is not None:
             return secured
         moved = await self.mover.transfer(secured.reservation, payment, since=secured.since)
         return replace(secured, moved=moved)
 
-    async def give_up(self, secured: Secured) -> None:
-        """Release an `exact` authorisation whose call failed before it was collected."""
-        if secured.scheme == exact.SCHEME:
-            await self.database.write(
-                lambda tx: self.authorizations.give_up(tx, secured.reservation)
-            )
-
-    def book(self, tx: Connection, secured: Secured, charged: int, *, told: bool = True) -> Booked:
+    def book(
+        self,
+        tx: Connection,
+        secured: Secured,
+        charged: int,
+        *,
+        told: bool = True,
+        receipt_id: str = "",
+    ) -> Booked:
         """End a call's reservation with what it cost, in the caller's transaction.
 
         A call that failed costs 0: its reservation is released. `told` is False for a stream that
@@ -128,20 +153,14 @@ class Cashier:
         """
         reservation = secured.reservation
         if secured.scheme == exact.SCHEME:
-            return self._book_exact(tx, secured, charged)
+            return self._book_exact(tx, secured, charged, receipt_id)
         if charged and not told:
             raise NodeError("a stream that nobody was told of cannot be charged")
         if charged or (told and reservation.purpose == "stream"):
-            extra = self.ledger.commit(tx, reservation, charged).extra()
+            ended = self.ledger.commit(tx, reservation, charged)
         else:
-            self.ledger.release(tx, reservation)
-            extra = {"chargedAmount": "0"}
-        account = self.ledger.account(tx, reservation.channel_id)
-        if account is None:
-            raise UnavailableError(f"the ledger lost channel {reservation.channel_id}")
-        extra["channelState"] = account.state()
-        cumulative = account.claimable(books.opened(tx, reservation.channel_id))
-        return self._booked(secured, charged, cumulative, extra)
+            ended = self.ledger.release(tx, reservation)
+        return self._booked(secured, charged, ended.claimable, ended.extra())
 
     def response(self, booked: Booked, extensions: Mapping[str, object]) -> str:
         """Return the PAYMENT-RESPONSE of a finished call."""
@@ -167,36 +186,52 @@ class Cashier:
             extra={"chargedAmount": "0"},
         )
 
+    async def _approved(self, verify: Callable[..., _Verified]) -> _Verified:
+        """Verify; where all is well but the signature no key's, ask the payer's contract."""
+        try:
+            return verify()
+        except WalletSignatureError as question:
+            return verify(approval=await self.mover.approval(question))
+
     async def _reserve_channel(
-        self,
-        verified: VerifiedPayment,
-        quote: int,
-        least: int,
-        stream: bool,
-        state: OnchainChannel | None,
-        now: int,
-    ) -> Reservation:
-        def reserve(tx: Connection) -> Reservation:
+        self, verified: VerifiedPayment, wanted: _Wanted, state: OnchainChannel | None
+    ) -> Reservation | None:
+        """Reserve; None when the chain must be asked first, and `state` is what it said.
+
+        A call's reservation need not be on disk before its work begins. Its answer leaves after
+        the charge is, which brings the voucher and the reservation there too; after a power cut
+        before that the call is lost uncharged, as it would be if its reservation were found. A
+        stream is charged here and its head leaves upon it; a deposit has moved already.
+        """
+
+        def reserve(tx: Connection) -> Reservation | None:
+            if state is None and self.ledger.needs_state(tx, verified, now=wanted.now):
+                return None
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
             self._check_new(tx, verified)
             reservation = self.ledger.reserve(
-                tx, verified, quote=quote, least=quote if stream else least, state=state, now=now
+                tx,
+                verified,
+                quote=wanted.quote,
+                least=wanted.least,
+                state=state,
+                now=wanted.now,
             )
-            return self.ledger.prepay(tx, reservation) if stream else reservation
+            wanted.claim(tx, reservation)
+            return self.ledger.prepay(tx, reservation) if wanted.stream else reservation
 
-        return await self.database.write(reserve)
+        lasting = wanted.stream or isinstance(verified.payment, DepositPayment)
+        return await self.database.write(reserve, durable=lasting)
 
     def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
         """Refuse one channel too many; those that are known go on."""
         if self.limits and self.ledger.account(tx, verified.channel_id) is None:
             self.limits.check(tx, verified.payment.config.payer)
 
-    async def _reserve_deposit(
-        self, verified: VerifiedPayment, quote: int, least: int, stream: bool, now: int
-    ) -> Secured:
+    async def _reserve_deposit(self, verified: VerifiedPayment, wanted: _Wanted) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
-        least = quote if stream else least
+        quote, least, now = wanted.quote, wanted.least, wanted.now
         before = await self.mover.channel_state(verified.channel_id, now=now)
 
         def check(tx: Connection) -> None:
@@ -207,40 +242,69 @@ class Cashier:
         moved = await self.mover.deposit(verified, now=now)
         try:
             after = await self.mover.channel_state(verified.channel_id, now=now)
-            reservation = await self._reserve_channel(verified, quote, least, stream, after, now)
+            reservation = await self._reserve_channel(verified, wanted, after)
         except WeightproofError as error:
             if moved is None:
                 raise
             raise DepositedError(error, moved, verified.payment.config.payer) from error
         return Secured(reservation, verified, moved)
 
-    async def _reserve_exact(
-        self, payment: PaymentPayload, offer: Requirements, now: int
-    ) -> Secured:
-        verified = verify_authorization(
-            parse_authorization(payment.payload),
-            token=self.terms.token,
-            pay_to=self.terms.receiver,
-            amount=offer.amount,
-            now=now,
-        )
+    async def _reserve_exact(self, payment: PaymentPayload, wanted: _Wanted) -> Secured:
+        parsed = parse_authorization(payment.payload)
+        verified = await self._approved(partial(self._verified, parsed, wanted))
         self.admit(verified.authorization.payer)
-        reservation = await self.database.write(
-            lambda tx: self.authorizations.reserve(tx, verified, now=now)
-        )
+
+        def reserve(tx: Connection) -> Reservation:
+            reservation = self.authorizations.reserve(
+                tx, verified, now=wanted.now, binding=wanted.binding
+            )
+            wanted.claim(tx, reservation)
+            return reservation
+
+        reservation = await self.mover.taken(reserve, verified.authorization)
+        if reservation.paid_in:
+            return Secured(reservation, verified, Moved(reservation.paid_in, reservation.amount))
         secured = Secured(reservation, verified)
         try:
             return replace(secured, since=await self.mover.check(verified))
         except (PaymentRefusedError, UnavailableError):
-            await self.give_up(secured)
+            await self.database.write(lambda tx: self.authorizations.give_up(tx, reservation))
             raise
 
-    def _book_exact(self, tx: Connection, secured: Secured, charged: int) -> Booked:
+    def _verified(
+        self, authorization: Authorization, wanted: _Wanted, approval: Approval | None = None
+    ) -> VerifiedAuthorization:
+        def verified(at: int) -> VerifiedAuthorization:
+            return verify_authorization(
+                authorization,
+                token=self.terms.token,
+                pay_to=self.terms.receiver,
+                amount=wanted.quote,
+                now=at,
+                approval=approval,
+            )
+
+        try:
+            return verified(wanted.now)
+        except PaymentRefusedError as refusal:
+            book, token = self.authorizations, self.terms.token
+            if refusal.code != _EXPIRED or not self.database.read(
+                lambda tx: book.may_have_moved(tx, token, authorization)
+            ):
+                raise
+            # Its time is for moving it. Who paid in time is not asked to pay again.
+            return verified(authorization.valid_before - MARGIN_S)
+
+    def _book_exact(
+        self, tx: Connection, secured: Secured, charged: int, receipt_id: str
+    ) -> Booked:
         """Settle the authorisation with the receipt, so that a crash leaves both or neither."""
         if secured.moved is None or charged != secured.reservation.amount:
             pending = self.authorizations.abandon(tx, secured.reservation)
             return replace(self._booked(secured, charged, charged, {}, False), pending=pending)
-        self.authorizations.settled(tx, secured.reservation, secured.moved.transaction)
+        self.authorizations.settled(
+            tx, secured.reservation, secured.moved.transaction, receipt_id or None
+        )
         return self._booked(secured, charged, charged, {})
 
     def _booked(
@@ -268,6 +332,12 @@ class Cashier:
             # A channel's client books also a failed call, with its charge of 0.
             success=success,
         )
+
+
+def _made(reservation: Reservation | None) -> Reservation:
+    if reservation is None:
+        raise UnavailableError("the chain was asked about this channel, and must be asked again")
+    return reservation
 
 
 def _digest(text: str) -> bytes:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from eth_hash.auto import keccak
-
 from inference.errors import PaymentRefusedError
 from inference.payments.eip3009 import Authorization
 from inference.payments.fields import Fields
+from registry.signing.keccak import keccak
 from registry.signing.typed_data import Domain, Struct
 
 SCHEME: Final = "batch-settlement"

@@ -19,6 +19,8 @@ from inference.payments.account import OnchainChannel
 from inference.payments.channel import CLAIM_BATCH, REFUND, ChannelConfig, DepositPayment
 from inference.payments.claim import Claim
 from inference.payments.ledger import RefundPlan
+from inference.payments.wallet import Approval
+from inference.payments.wallet_contract import Wallets
 from registry.chain import calldata
 from registry.chain.block import Block, TxReceipt
 from registry.chain.connection import Chain
@@ -41,8 +43,9 @@ class Booked:
 class ChannelsContract:
     """One deployed channels contract. Channel ids are 0x texts, amounts atomic units."""
 
-    def __init__(self, chain: Chain, address: str) -> None:
+    def __init__(self, chain: Chain, address: str, wallets: Wallets | None = None) -> None:
         self._chain: Final = chain
+        self._wallets: Final = wallets or Wallets(chain)
         self.address: Final = address
 
     @property
@@ -76,15 +79,25 @@ class ChannelsContract:
             read_at=now,
         )
 
-    def deposit(self, signer: Signer, payment: DepositPayment, *, collector: str) -> TxReceipt:
-        """Fetch an authorised deposit into its channel; anybody may send it."""
+    def deposit(
+        self,
+        signer: Signer,
+        payment: DepositPayment,
+        *,
+        collector: str,
+        approval: Approval | None = None,
+    ) -> TxReceipt:
+        """Fetch an authorised deposit into its channel; anybody may send it.
+
+        `approval` is that of a payer that is a contract.
+        """
         data = encode(
             ["uint256", "uint256", "uint256", "bytes"],
             [payment.valid_after, payment.valid_before, payment.salt, payment.signature],
         )
         functions = self._chain.contract(NAME, self.address).functions
         call = functions.deposit(_config(payment.config), payment.amount, collector, data)
-        return self._chain.send(signer, call)
+        return self._wallets.send(signer, call, approval)
 
     def claim(
         self,

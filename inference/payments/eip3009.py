@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from inference.errors import PaymentRefusedError
+from inference.payments.wallet import Approval, WalletSignatureError
 from registry.errors import SignatureError
 from registry.signing.signer import recover
 from registry.signing.typed_data import Domain, Struct
@@ -71,11 +73,19 @@ class Authorization:
         )
 
     def check(
-        self, kind: Struct, token: Token, *, now: int, refuse: Callable[[str, str], Exception]
+        self,
+        kind: Struct,
+        token: Token,
+        *,
+        now: int,
+        refuse: Callable[[str, str], PaymentRefusedError],
+        approval: Approval | None = None,
     ) -> None:
         """Check the times and the signature, in the order of x402's verifiers.
 
         `refuse` makes the error from "valid_before", "valid_after" or "signature" and a sentence.
+        Last of all raises `WalletSignatureError` for a signature that is not the payer's key's;
+        then the payer's contract may be asked for its `approval`.
         """
         if self.valid_before < now + MARGIN_S:
             raise refuse(
@@ -85,9 +95,13 @@ class Authorization:
             raise refuse(
                 "valid_after", f"the authorisation begins at {self.valid_after}, it is {now} now"
             )
+        digest = self.digest(kind, token)
+        if approval is not None and (approval.payer, approval.digest) == (self.payer, digest):
+            return
         try:
-            signed_by = recover(self.digest(kind, token), self.signature)
+            signed_by = recover(digest, self.signature)
+            refusal = refuse("signature", f"the authorisation is signed by {signed_by}")
         except SignatureError as error:
-            raise refuse("signature", error.message) from error
+            signed_by, refusal = "", refuse("signature", error.message)
         if signed_by != self.payer:
-            raise refuse("signature", f"the authorisation is signed by {signed_by}")
+            raise WalletSignatureError(refusal, self.payer, digest, self.signature)

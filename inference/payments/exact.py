@@ -1,18 +1,19 @@
 """The x402 scheme `exact` on EVM: the payer authorises one transfer of exactly the quote.
 
-Source: x402 v2, scheme `exact`, asset transfer method EIP-3009. Only signatures of plain keys
-are accepted; those of smart wallets are refused as wrong signatures.
+Source: x402 v2, scheme `exact`, asset transfer method EIP-3009. The payer is a key, or a contract
+that approved the signature (`wallet`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from inference.errors import NodeError, PaymentRefusedError
 from inference.payments.eip3009 import TRANSFER, Authorization, Token
 from inference.payments.fields import Fields
+from inference.payments.wallet import Approval
 
 SCHEME: Final = "exact"
 _PAYLOAD: Final = "invalid_exact_evm_payload_"
@@ -34,6 +35,7 @@ class VerifiedAuthorization:
     authorization: Authorization
     token: Token
     mint: object
+    approval: Approval | None = None
 
     def __post_init__(self) -> None:
         if self.mint is not _MINT:
@@ -56,12 +58,19 @@ def parse_authorization(payload: Mapping[str, object]) -> Authorization:
 
 
 def verify_authorization(
-    authorization: Authorization, *, token: Token, pay_to: str, amount: int, now: int
+    authorization: Authorization,
+    *,
+    token: Token,
+    pay_to: str,
+    amount: int,
+    now: int,
+    approval: Approval | None = None,
 ) -> VerifiedAuthorization:
     """Check an authorisation against an offer; `now` is in unix seconds.
 
     In the order of x402's verifiers: receiver, value, times, signature. Whether the nonce is
-    unused and the balance suffices only the chain knows. Raises `PaymentRefusedError`.
+    unused and the balance suffices only the chain knows. Raises `PaymentRefusedError`, last of all
+    `WalletSignatureError`: who gets the payer's `approval` then, may call again with it.
     """
     if authorization.to != pay_to:
         raise PaymentRefusedError(
@@ -72,8 +81,10 @@ def verify_authorization(
             _PAYLOAD + "authorization_value_mismatch",
             f"the payment is of {authorization.value}, the price is {amount}",
         )
-    authorization.check(TRANSFER, token, now=now, refuse=_refuse)
-    return VerifiedAuthorization(authorization, token, _MINT)
+    authorization.check(TRANSFER, token, now=now, refuse=_refuse, approval=approval)
+    if approval is not None:
+        authorization = replace(authorization, signature=approval.signature)
+    return VerifiedAuthorization(authorization, token, _MINT, approval)
 
 
 def _refuse(what: str, message: str) -> PaymentRefusedError:

@@ -136,21 +136,23 @@ class ChannelLedger:
         the answer must be withheld then, and the reservation released. Cannot happen to a call
         that had the channel to itself, nor to a stream.
         """
-        account, _, own = _find(tx, reservation)
+        account, opened, own = _find(tx, reservation)
         after = account.commit(own, actual)
         books.store(tx, account, after)
         books.end(tx, own.id)
         told = own.told if own.kind == "stream" else after.charged - account.charged
-        return Committed(actual, told, after.charged, after.credit, after.state())
+        return _committed(after, opened, own, actual, told)
 
-    def release(self, tx: Connection, reservation: Reservation) -> None:
+    def release(self, tx: Connection, reservation: Reservation) -> Committed:
         """End a reservation; nothing was charged and the payer was told of no charge.
 
         After a stream's head was sent, use `commit` with 0: the payer has booked the quote.
         """
         account, opened, own = _find(tx, reservation)
-        books.store(tx, account, account.release(own, alone=len(opened) == 1))
+        after = account.release(own, alone=len(opened) == 1)
+        books.store(tx, account, after)
         books.end(tx, own.id)
+        return _committed(after, opened, own, 0, 0)
 
     def reserve_refund(
         self, tx: Connection, payment: VerifiedPayment, *, state: OnchainChannel, now: int
@@ -182,13 +184,13 @@ class ChannelLedger:
 
         The result's `actual` and `told` are 0.
         """
-        before, _, own = _find(tx, reservation)
+        before, opened, own = _find(tx, reservation)
         after = before.mirrored(state)
         if after.chain.balance <= after.owed:
             after = after.closed()
         books.store(tx, before, after)
         books.end(tx, own.id)
-        return Committed(0, 0, after.charged, after.credit, after.state())
+        return _committed(after, opened, own, 0, 0)
 
     def stale_refunds(self, tx: Connection, *, before: int) -> list[Reservation]:
         """Return refunds that began before a unix second: their outcome was not seen.
@@ -285,3 +287,10 @@ def _reservation(account: Account, own: Open) -> Reservation:
         told=own.told,
         state=account.state(),
     )
+
+
+def _committed(
+    after: Account, opened: tuple[Open, ...], own: Open, actual: int, told: int
+) -> Committed:
+    claimable = after.claimable([other for other in opened if other.id != own.id])
+    return Committed(actual, told, after.charged, after.credit, claimable, after.state())

@@ -11,37 +11,50 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from inference.database import Database
+from sqlalchemy import Connection
+
+from inference.database import Database, DatabaseError
 from inference.errors import PaymentRefusedError, UnavailableError
 from inference.payments.account import OnchainChannel
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.channel import DepositPayment, refuse
 from inference.payments.channels_contract import ChannelsContract
+from inference.payments.eip3009 import Authorization
 from inference.payments.exact import VerifiedAuthorization
 from inference.payments.reservation import Reservation
 from inference.payments.secured import Moved
 from inference.payments.token_contract import NONCE_USED, TokenContract
 from inference.payments.verification import Terms, VerifiedPayment
+from inference.payments.wallet import Approval, WalletSignatureError
+from inference.payments.wallet_contract import Wallets
 from registry.chain.block import TxReceipt
 from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
 from registry.signing.signer import Signer
+
+Taken = TypeVar("Taken")
 
 
 class SettlementPendingError(UnavailableError):
     """A payment was sent and nobody knows its outcome yet; it is never asked for again."""
 
     code = "settlement_pending"
+    afresh = False
 
     def __init__(self) -> None:
         super().__init__(
-            "the payment was sent and its outcome is not known yet", hint="do not pay again"
+            "the payment was sent and its outcome is not known yet",
+            hint="do not pay again: send the same payment again in a while",
         )
 
 
 @dataclass(frozen=True)
 class Mover:
-    """Sends with `signer`, which pays the gas; chain work runs in threads."""
+    """Sends with `signer`, which pays the gas; chain work runs in threads.
+
+    No payment to this node is older than `from_block`.
+    """
 
     database: Database
     authorizations: AuthorizationBook
@@ -49,6 +62,13 @@ class Mover:
     token: TokenContract
     terms: Terms
     signer: Signer
+    wallets: Wallets
+    from_block: int = 0
+
+    async def approval(self, question: WalletSignatureError) -> Approval:
+        """Ask a payer that is a contract about its signature. Raises the question when refused."""
+        with _reading():
+            return await asyncio.to_thread(self.wallets.approve, question)
 
     async def channel_state(self, channel_id: str, *, now: int) -> OnchainChannel:
         """Read a channel; `now` in unix seconds. Raises `UnavailableError`."""
@@ -60,25 +80,70 @@ class Mover:
 
         Raises `PaymentRefusedError` when the chain refuses it.
         """
-        reservation = await self.database.write(
-            lambda tx: self.authorizations.reserve_deposit(tx, payment, self.terms, now=now)
-        )
         deposit = payment.payment
-        if reservation is None or not isinstance(deposit, DepositPayment):
+        if not isinstance(deposit, DepositPayment):
+            return None
+
+        def reserve(tx: Connection) -> Reservation | None:
+            return self.authorizations.reserve_deposit(tx, payment, self.terms, now=now)
+
+        reservation = await self.taken(reserve, deposit.authorization(self.terms.collector))
+        if reservation is None:
             return None
 
         def send() -> TxReceipt:
             try:
-                return self.channels.deposit(self.signer, deposit, collector=self.terms.collector)
+                return self.channels.deposit(
+                    self.signer,
+                    deposit,
+                    collector=self.terms.collector,
+                    approval=payment.approval,
+                )
             except TransactionFailedError as error:
                 why = error.reason or error.message
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error
 
         receipt = await self._settle(reservation, send)
-        await self.database.write(
+        await self.database.insist(
             lambda tx: self.authorizations.settled(tx, reservation, receipt.hash)
         )
         return Moved(receipt.hash, deposit.amount)
+
+    async def taken(
+        self, take: Callable[[Connection], Taken], authorization: Authorization
+    ) -> Taken:
+        """Take an authorisation; where its outcome is unknown, ask the chain before refusing it.
+
+        Raises `SettlementPendingError` while the chain does not say either.
+        """
+        try:
+            return await self.database.write(take)
+        except PaymentRefusedError as refusal:
+            if refusal.code != SettlementPendingError.code:
+                raise
+            if not await self._recheck(authorization):
+                raise SettlementPendingError() from refusal
+        return await self.database.write(take)
+
+    async def _recheck(self, authorization: Authorization) -> bool:
+        """Ask the chain what became of a payment; say whether that is known now."""
+        book, token = self.authorizations, self.terms.token
+        found = self.database.read(lambda tx: book.unsettled_one(tx, token, authorization))
+        if found is None:  # the call that sends it is still at it
+            return False
+        try:
+            used_by = await asyncio.to_thread(
+                self.token.outcome,
+                authorization.payer,
+                authorization.nonce,
+                valid_before=found.valid_before,
+                from_block=self.from_block,
+            )
+        except ChainError:
+            return False
+        if used_by is not None:
+            await self.database.write(lambda tx: book.conclude(tx, found, used_by))
+        return used_by is not None
 
     async def check(self, verified: VerifiedAuthorization) -> int:
         """Refuse before any work what the token would refuse after it.
@@ -86,7 +151,9 @@ class Mover:
         Returns a block at which the authorisation was still unused.
         """
         with _reading():
-            return await asyncio.to_thread(self.token.check, verified.authorization)
+            return await asyncio.to_thread(
+                self.token.check, verified.authorization, verified.approval
+            )
 
     async def transfer(
         self, reservation: Reservation, verified: VerifiedAuthorization, *, since: int
@@ -101,7 +168,7 @@ class Mover:
 
         def send() -> TxReceipt:
             try:
-                return self.token.transfer(self.signer, authorization)
+                return self.token.transfer(self.signer, authorization, verified.approval)
             except PaymentRefusedError as refusal:
                 if refusal.code != NONCE_USED:
                     raise
@@ -122,8 +189,14 @@ class Mover:
         reservation: Reservation,
         send: Callable[[], TxReceipt],
     ) -> TxReceipt:
-        book, write = self.authorizations, self.database.write
-        await write(lambda tx: book.settling(tx, reservation))
+        # What became of money that may have moved is written down, however long it takes.
+        book, write = self.authorizations, self.database.insist
+        try:
+            await self.database.write(lambda tx: book.settling(tx, reservation))
+        except DatabaseError:
+            if reservation.purpose == "deposit":  # an `exact` one is ended with its sale
+                write(lambda tx: book.release(tx, reservation))
+            raise
         try:
             receipt = await asyncio.to_thread(send)
         except TransactionUnknownError as error:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
 
 from inference.errors import CorrectivePaymentError, PaymentRefusedError
+from inference.payments import channel, exact
+from inference.payments.verification import Terms
 from inference.payments.x402 import PaymentPayload, Requirements, matches, payment_required
+
+# Seconds a signed authorisation stays good: time for a slow generation and a slow block.
+PAYMENT_WINDOW_S: Final = 600
 
 
 @dataclass(frozen=True)
@@ -46,3 +53,21 @@ class Offers:
             "invalid_payment_requirements",
             "the payment is for another offer; ask again without it to see the present one",
         )
+
+
+# Equal requests have equal offers, and most requests come twice: without a payment and with one.
+@lru_cache(maxsize=1024)
+def offers_on(terms: Terms, url: str, amount: int) -> Offers:
+    """Return the offers for a call that costs at most `amount`: channels first."""
+    token = terms.token
+    entry = Requirements(
+        scheme=channel.SCHEME,
+        network=f"eip155:{token.chain_id}",
+        amount=amount,
+        asset=token.address,
+        pay_to=terms.receiver,
+        max_timeout_seconds=PAYMENT_WINDOW_S,
+        extra=terms.extra(),
+    )
+    extra = {"name": token.name, "version": token.version}
+    return Offers(url, (entry, replace(entry, scheme=exact.SCHEME, extra=extra)))

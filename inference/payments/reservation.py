@@ -22,7 +22,8 @@ class Reservation:
 
     `channel_id` names the channel, `nonce` (0x, 32 bytes) the authorisation of an exact payment or
     deposit; empty where there is none. `told` and `state` are what a stream's head tells the
-    payer: the charge made up front, and x402's channelState after it.
+    payer: the charge made up front, and x402's channelState after it. `paid_in` is the transaction
+    that moved an `exact` payment for nothing before, empty where none did.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Reservation:
     told: int
     state: Mapping[str, object] = field(repr=False)
     mint: object = field(repr=False, compare=False)
+    paid_in: bytes = b""
 
     def __post_init__(self) -> None:
         if self.mint is not _MINT:
@@ -51,13 +53,15 @@ class Reservation:
 class Committed:
     """What a call became: its `actual` cost, and the charge the payer is told of it.
 
-    They differ by the credit an earlier stream left. `cumulative` is all that was told so far.
+    They differ by the credit an earlier stream left. `cumulative` is all that was told so far,
+    `claimable` what all finished calls of the channel cost together.
     """
 
     actual: int
     told: int
     cumulative: int
     credit: int
+    claimable: int
     state: Mapping[str, object]
 
     def extra(self) -> dict[str, object]:
@@ -76,8 +80,9 @@ def make_reservation(
     nonce: str = "",
     told: int = 0,
     state: Mapping[str, object] | None = None,
+    paid_in: bytes = b"",
 ) -> Reservation:
     """Return a reservation; for the ledgers, which have just stored it."""
     return Reservation(
-        id, scheme, purpose, payer, amount, channel_id, nonce, told, state or {}, _MINT
+        id, scheme, purpose, payer, amount, channel_id, nonce, told, state or {}, _MINT, paid_in
     )

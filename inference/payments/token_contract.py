@@ -6,6 +6,9 @@ from typing import Final
 
 from inference.errors import PaymentRefusedError
 from inference.payments.eip3009 import Authorization, Token
+from inference.payments.wallet import Approval
+from inference.payments.wallet_contract import Wallets
+from registry.chain import calldata
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
 from registry.chain.event import Event
@@ -18,6 +21,9 @@ _TRANSFER: Final = (
     "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,"
     "uint8,bytes32,bytes32)"
 )
+_TRANSFER_OF_WALLET: Final = (
+    "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+)
 _EXACT: Final = "invalid_exact_evm_"
 NONCE_USED: Final = _EXACT + "nonce_already_used"
 
@@ -25,8 +31,9 @@ NONCE_USED: Final = _EXACT + "nonce_already_used"
 class TokenContract:
     """One deployed token. Amounts are atomic units."""
 
-    def __init__(self, chain: Chain, address: str) -> None:
+    def __init__(self, chain: Chain, address: str, wallets: Wallets | None = None) -> None:
         self._chain: Final = chain
+        self._wallets: Final = wallets or Wallets(chain)
         self.address: Final = address
 
     def token(self) -> Token:
@@ -54,6 +61,19 @@ class TokenContract:
         used = self._used(payer, nonce, from_block)
         return used.tx_hash if used else None
 
+    def outcome(
+        self, payer: str, nonce: bytes, *, valid_before: int, from_block: int
+    ) -> bytes | None:
+        """Return what became of an authorisation: the transaction that used it (32 bytes).
+
+        Empty when it was not used and never can be: its time, in unix seconds, has passed on
+        chain. None while neither is certain.
+        """
+        # The time first: what that block does not have, no later one can add.
+        now = self._chain.head().timestamp
+        used_by = self.settlement(payer, nonce, from_block=from_block)
+        return b"" if used_by is None and now > valid_before else used_by
+
     def paid_by(self, authorization: Authorization, *, from_block: int) -> TxReceipt | None:
         """Return the transaction that made an authorised transfer, whoever sent it.
 
@@ -71,27 +91,29 @@ class TokenContract:
             return receipt
         raise PaymentRefusedError(NONCE_USED, f"{receipt.text} used it for another transfer")
 
-    def check(self, authorization: Authorization) -> int:
+    def check(self, authorization: Authorization, approval: Approval | None = None) -> int:
         """Try a transfer without sending it; return a block at which it was not made yet.
 
-        Raises `PaymentRefusedError` with x402's code.
+        `approval` is that of a payer that is a contract. Raises `PaymentRefusedError` with x402's
+        code.
         """
         try:
             before = self._chain.head().number
-            function = self._chain.contract(NAME, self.address).get_function_by_signature(_TRANSFER)
-            self._chain.call(function(*_arguments(authorization)))
+            self._wallets.try_out(self._transfer(authorization, approval), approval)
             return before
         except TransactionFailedError as error:
             raise self._why(authorization, error) from error
 
-    def transfer(self, signer: Signer, authorization: Authorization) -> TxReceipt:
+    def transfer(
+        self, signer: Signer, authorization: Authorization, approval: Approval | None = None
+    ) -> TxReceipt:
         """Send an authorised transfer and require its Transfer event; `signer` pays the gas.
 
         Raises `PaymentRefusedError` when the token refuses it; then nothing moved.
         """
         try:
-            function = self._chain.contract(NAME, self.address).get_function_by_signature(_TRANSFER)
-            receipt = self._chain.send(signer, function(*_arguments(authorization)))
+            function = self._transfer(authorization, approval)
+            receipt = self._wallets.send(signer, function, approval)
         except TransactionFailedError as error:
             raise self._why(authorization, error) from error
         events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
@@ -100,6 +122,21 @@ class TokenContract:
                 _EXACT + "transfer_event_mismatch", f"{receipt.text} did not move the payment"
             )
         return receipt
+
+    def _transfer(
+        self, authorization: Authorization, approval: Approval | None
+    ) -> calldata.Function:
+        contract = self._chain.contract(NAME, self.address)
+        arguments = _arguments(authorization)
+        signature = authorization.signature
+        if approval is not None:
+            function = contract.get_function_by_signature(_TRANSFER_OF_WALLET)
+            filled: calldata.Function = function(*arguments, signature)
+            return filled
+        # The (v, r, s) form: every EIP-3009 token has it, the bytes form only newer ones.
+        parts = signature[64], signature[:32], signature[32:64]
+        filled = contract.get_function_by_signature(_TRANSFER)(*arguments, *parts)
+        return filled
 
     def _used(self, payer: str, nonce: bytes, from_block: int) -> Event | None:
         events = self._chain.events(
@@ -129,8 +166,6 @@ def _pays(transfer: Event, authorization: Authorization) -> bool:
 
 
 def _arguments(authorization: Authorization) -> tuple[object, ...]:
-    # The (v, r, s) form: every EIP-3009 token has it, the bytes form only newer ones.
-    signature = authorization.signature
     return (
         authorization.payer,
         authorization.to,
@@ -138,7 +173,4 @@ def _arguments(authorization: Authorization) -> tuple[object, ...]:
         authorization.valid_after,
         authorization.valid_before,
         authorization.nonce,
-        signature[64],
-        signature[:32],
-        signature[32:64],
     )

@@ -4,13 +4,13 @@
 4 for a deposit: large enough, in time, signed by the payer.
 
 What depends on earlier calls (the cumulative amount, the balance) is decided in `ledger`, inside
-the transaction that reserves. Only plain key signatures are accepted; those of smart wallets
-are refused as wrong signatures.
+the transaction that reserves. Vouchers are signed by plain keys only. A deposit may come from a
+contract that approved its authorisation (`wallet`) and names a key for its vouchers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from inference.errors import NodeError, PaymentRefusedError
@@ -26,6 +26,7 @@ from inference.payments.channel import (
     refuse,
 )
 from inference.payments.eip3009 import RECEIVE, Token
+from inference.payments.wallet import Approval
 from registry.errors import SignatureError
 from registry.signing.signer import recover
 
@@ -76,6 +77,7 @@ class VerifiedPayment:
 
     payment: BatchPayment
     mint: object
+    approval: Approval | None = None
 
     def __post_init__(self) -> None:
         if self.mint is not _MINT:
@@ -87,15 +89,23 @@ class VerifiedPayment:
         return f"0x{self.payment.voucher.channel_id.hex()}"
 
 
-def verify_payment(payment: BatchPayment, terms: Terms, *, now: int) -> VerifiedPayment:
-    """Check 1 to 4; `now` is in unix seconds. Raises `PaymentRefusedError` with x402's code."""
+def verify_payment(
+    payment: BatchPayment, terms: Terms, *, now: int, approval: Approval | None = None
+) -> VerifiedPayment:
+    """Check 1 to 4; `now` is in unix seconds. Raises `PaymentRefusedError` with x402's code.
+
+    Last of all `WalletSignatureError`: who gets the payer's `approval` of a deposit then, may call
+    again with it.
+    """
     _check_config(payment.config, terms)
     if channel.channel_id(payment.config, terms.domain) != payment.voucher.channel_id:
         raise refuse("channel_id_mismatch", "the channel id is not that of the channel config")
     _check_voucher(payment.config, payment.voucher, terms)
     if isinstance(payment, DepositPayment):
-        _check_deposit(payment, terms, now)
-    return VerifiedPayment(payment, _MINT)
+        _check_deposit(payment, terms, now, approval)
+        if approval is not None:
+            payment = replace(payment, signature=approval.signature)
+    return VerifiedPayment(payment, _MINT, approval)
 
 
 def _check_config(config: ChannelConfig, terms: Terms) -> None:
@@ -126,14 +136,16 @@ def _check_voucher(config: ChannelConfig, voucher: Voucher, terms: Terms) -> Non
         raise refuse("voucher_signature", f"the voucher is signed by {signed_by}")
 
 
-def _check_deposit(payment: DepositPayment, terms: Terms, now: int) -> None:
+def _check_deposit(
+    payment: DepositPayment, terms: Terms, now: int, approval: Approval | None
+) -> None:
     if payment.amount < max(1, terms.min_deposit):
         raise refuse(
             "deposit_below_min_deposit",
             f"a deposit of {payment.amount}, at least {terms.min_deposit}",
         )
     authorization = payment.authorization(terms.collector)
-    authorization.check(RECEIVE, terms.token, now=now, refuse=_refuse_deposit)
+    authorization.check(RECEIVE, terms.token, now=now, refuse=_refuse_deposit, approval=approval)
 
 
 def _refuse_deposit(what: str, message: str) -> PaymentRefusedError:

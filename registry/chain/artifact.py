@@ -12,9 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from eth_hash.auto import keccak
-
 from registry.errors import ConfigError
+from registry.signing.keccak import keccak
 
 FOLDER: Final = Path(__file__).parent / "artifacts"
 # EVM opcodes: PUSH1 to PUSH32 are followed by that many bytes of data.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from eth_abi.exceptions import DecodingError, InsufficientDataBytes
 from eth_utils.address import to_checksum_address
@@ -12,6 +12,8 @@ from web3.contract.contract import ContractConstructor, ContractFunction
 from registry.chain.artifact import AbiItem, abi_type
 from registry.errors import ChainMismatchError
 
+# A function of a contract with its arguments, to be asked or sent.
+Function: TypeAlias = ContractFunction
 # With all of these given, web3 encodes without asking the chain anything.
 _FILLED: Any = {
     "nonce": 0,

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from registry.chain.artifact import load
 from registry.chain.block import BlockRef
 from registry.chain.connection import Chain
 from registry.errors import ChainDisputedError, ChainMismatchError
+from registry.signing.keccak import keccak
 from registry.signing.typed_data import Domain
 
 # EIP-1967: keccak256("eip1967.proxy.implementation") - 1, and the same of "beacon".

@@ -146,9 +146,14 @@ class Chain:
         raw = self.ask(function.address, calldata.encode(function), block, function.fn_name)
         return calldata.decode_outputs(self._web3, function, raw)
 
-    def ask(self, to: str, data: str, block: BlockRef | None, doing: str) -> bytes:
-        """Return the bytes that the contract `to` answers to 0x… `data`; raises as `call` does."""
-        question: Any = {"to": to, "data": data}
+    def ask(
+        self, to: str | None, data: str, block: BlockRef | None, doing: str, *, gas: int = 0
+    ) -> bytes:
+        """Return the bytes that the contract `to` answers to 0x… `data`; raises as `call` does.
+
+        Without `to` the data creates a contract that is thrown away. `gas` bounds what runs.
+        """
+        question: Any = {"data": data} | ({"to": to} if to else {}) | ({"gas": gas} if gas else {})
         where = _block_identifier(block)
         with edge(self.host, doing):
             return bytes(self._web3.eth.call(question, block_identifier=where))
@@ -196,6 +201,18 @@ class Chain:
     def follow(self, signer: Signer) -> None:
         """Decide what waits in the book for `signer`, and push what still waits."""
         self._outbox.follow(signer)
+
+    def send_data(self, signer: Signer, to: str, data: bytes, *, gas: int, doing: str) -> TxReceipt:
+        """Send bytes to a contract of others, without value; `gas` bounds it. Raises as `send`."""
+        refuse_well_known(signer.address, self.chain_id)
+        return self._outbox.send(
+            signer,
+            chain_id=self.chain_id,
+            to=to,
+            data=f"0x{data.hex()}",
+            gas=gas,
+            doing=doing,
+        )
 
     def receipt(self, tx_hash: bytes) -> TxReceipt | None:
         """Return the receipt of a transaction, or None while it is not mined.

@@ -23,6 +23,8 @@ _BLOCK_GONE: Final = (
     "out of range",
     "outofrange",
 )
+# Of a call that took all the gas it was given: it ended, unlike one that was not run.
+_OUT_OF_GAS: Final = ("out of gas", "outofgas", "oog")
 
 
 @contextmanager
@@ -45,6 +47,8 @@ def edge(host: str, doing: str) -> Iterator[None]:
     except Web3RPCError as error:
         if _is_block_gone(error):
             raise _block_gone(host, doing) from error
+        if _says(rpc_message(error), _OUT_OF_GAS):
+            raise TransactionFailedError(f"{doing} ran out of gas", reason="out of gas") from error
         raise ChainUnreachableError(
             f"the chain at {host} refused {doing}: {rpc_message(error)}",
             hint="check the RPC endpoint; it may limit or not offer this request",
@@ -64,9 +68,12 @@ def rpc_message(error: Web3RPCError) -> str:
 
 
 def _is_block_gone(error: Web3RPCError) -> bool:
-    text = rpc_message(error).lower()
     gone = _inner(error).get("code") == _RESOURCE_NOT_FOUND
-    return gone or any(words in text for words in _BLOCK_GONE)
+    return gone or _says(rpc_message(error), _BLOCK_GONE)
+
+
+def _says(text: str, phrases: tuple[str, ...]) -> bool:
+    return any(words in text.lower() for words in phrases)
 
 
 def _inner(error: Web3RPCError) -> Mapping[str, object]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, InsufficientDataBytes
-from eth_hash.auto import keccak
 
 from registry.chain.artifact import AbiItem, abi_type, load, signature
 from registry.chain.block import Log
 from registry.chain.calldata import checksummed
 from registry.errors import ChainMismatchError
+from registry.signing.keccak import keccak
 
 
 @dataclass(frozen=True)

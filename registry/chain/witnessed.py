@@ -68,9 +68,13 @@ class WitnessedChain(Chain):
             "eth_getStorageAt", block, lambda chain: Chain.storage(chain, address, slot, block)
         )
 
-    def ask(self, to: str, data: str, block: BlockRef | None, doing: str) -> bytes:
+    def ask(
+        self, to: str | None, data: str, block: BlockRef | None, doing: str, *, gas: int = 0
+    ) -> bytes:
         """Return the bytes that the contract `to` answers to 0x… `data`."""
-        return self._same(doing, block, lambda chain: Chain.ask(chain, to, data, block, doing))
+        return self._same(
+            doing, block, lambda chain: Chain.ask(chain, to, data, block, doing, gas=gas)
+        )
 
     def _same_block(self, number: int, found: Sequence[Block]) -> Block:
         says = [f"0x{block.hash.hex()} of time {block.timestamp}" for block in found]

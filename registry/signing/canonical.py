@@ -8,8 +8,8 @@ what null would say.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from collections.abc import Mapping, Sequence, Sized
+from typing import Final, NoReturn, TypeAlias
 
 import rfc8785
 
@@ -25,6 +25,11 @@ MAX_DEPTH = 16
 # RFC 8785 numbers are IEEE doubles; beyond this, integers are no longer exact.
 MAX_INTEGER = 2**53 - 1
 
+# Of strings and integers under ASCII keys it writes what RFC 8785 asks for, and it is written in C.
+_PLAIN: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False
+)
+
 
 def encode(value: JsonValue) -> bytes:
     """Return the canonical UTF-8 bytes of `value`.
@@ -32,9 +37,9 @@ def encode(value: JsonValue) -> bytes:
     Raises `CanonicalError` for floats, booleans, null, integers out of range, lone surrogates
     or nesting deeper than 16.
     """
-    _check(value, depth=1)
+    plain = _check(value, depth=1)
     try:
-        return rfc8785.dumps(value)
+        return _PLAIN.encode(value).encode() if plain else rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise CanonicalError(f"not encodable as canonical JSON: {error}") from error
 
@@ -95,23 +100,35 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _check(value: object, *, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise CanonicalError(f"nested deeper than {MAX_DEPTH}")
+def _check(value: object, *, depth: int) -> bool:
+    """Refuse what cannot be signed safely; return whether C's encoder writes the rest right."""
+    if isinstance(value, str):
+        return True
     if isinstance(value, bool) or value is None or isinstance(value, float):
         raise CanonicalError(f"{value!r} is neither string, integer, list nor object")
     if isinstance(value, int):
         if abs(value) > MAX_INTEGER:
             raise CanonicalError(f"{value} is beyond 2^53 - 1; write it as a string")
-    elif isinstance(value, str):
-        return
-    elif isinstance(value, Mapping):
+        return True
+    if isinstance(value, Mapping):
+        _check_depth(value, depth)
+        # Python sorts by code points, RFC 8785 by UTF-16; of ASCII keys both make one order.
+        plain = isinstance(value, dict)
         for key, item in value.items():
             if not isinstance(key, str):
                 raise CanonicalError(f"key {key!r} is not a string")
-            _check(item, depth=depth + 1)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+            plain = (isinstance(item, str) or _check(item, depth=depth + 1)) and plain
+            plain = plain and key.isascii()
+        return plain
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        _check_depth(value, depth)
+        plain = isinstance(value, list | tuple)
         for item in value:
-            _check(item, depth=depth + 1)
-    else:
-        raise CanonicalError(f"{type(value).__name__} is not a JSON value")
+            plain = _check(item, depth=depth + 1) and plain
+        return plain
+    raise CanonicalError(f"{type(value).__name__} is not a JSON value")
+
+
+def _check_depth(value: Sized, depth: int) -> None:
+    if depth >= MAX_DEPTH and len(value):
+        raise CanonicalError(f"nested deeper than {MAX_DEPTH}")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
 from coincurve import PrivateKey, PublicKey
 from eth_account import Account
-from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from registry.errors import KeyRefusedError, SignatureError
+from registry.signing.keccak import keccak
 
 ANVIL_CHAIN_ID: Final = 31337
 # The phrase behind Anvil's and Hardhat's accounts is public; whatever they own can be taken.
@@ -129,4 +129,10 @@ def _anvil_key(index: int) -> bytes:
 
 
 def _address_of(public_key: PublicKey) -> str:
-    return str(to_checksum_address(keccak(public_key.format(compressed=False)[1:])[-20:]))
+    return _checksummed(keccak(public_key.format(compressed=False)[1:])[-20:])
+
+
+# A checksum takes another hash, and the same payers come again and again.
+@lru_cache(maxsize=4096)
+def _checksummed(address: bytes) -> str:
+    return str(to_checksum_address(address))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-
-from eth_hash.auto import keccak
+from functools import cached_property, lru_cache
 
 from registry.errors import SignatureError
+from registry.signing.keccak import keccak
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,10 @@ class Domain:
 
     def separator(self) -> bytes:
         """Return the 32-byte domain separator."""
+        return self._separator
+
+    @cached_property
+    def _separator(self) -> bytes:
         fields = "string name,string version,uint256 chainId"
         encoded = keccak(self.name.encode()) + keccak(self.version.encode()) + _uint(self.chain_id)
         if self.contract is not None:
@@ -90,7 +93,7 @@ def _elementary(kind: str, value: object) -> bytes:
         case "address", str():
             return _address(value)
         case "string", str():
-            return keccak(value.encode())
+            return _text(value)
         case "bytes", bytes():
             return keccak(value)
         case "bytes32", bytes() if len(value) == 32:
@@ -98,6 +101,12 @@ def _elementary(kind: str, value: object) -> bytes:
         case _, int() if kind.startswith("uint") and not isinstance(value, bool):
             return _uint(value, bits=int(kind[4:]))
     raise SignatureError(f"{value!r:.80} is not a {kind}")
+
+
+@lru_cache(maxsize=4096)
+def _text(value: str) -> bytes:
+    """Return the hash of a string. Cached: networks, URLs and payers come again and again."""
+    return keccak(value.encode())
 
 
 def _uint(value: int, *, bits: int = 256) -> bytes:

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from eth_hash.auto import keccak
-
 from engine_bench.stream import Received
 from inference.errors import PaymentRefusedError
 from inference.payments.channel import SCHEME, ChannelConfig, Voucher, channel_id, separator
 from inference.payments.eip3009 import RECEIVE, Authorization, Token
 from inference.payments.x402 import PAYMENT_REQUIRED, PAYMENT_RESPONSE, VERSION, decode_header
 from registry.chain.deploy import Deployment
+from registry.signing.keccak import keccak
 from registry.signing.signer import Signer
 
 _VALID_S: Final = 300

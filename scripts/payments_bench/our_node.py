@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
+from starlette.routing import Route
 
 from inference.api.app import create_app
 from inference.api.body import read_body
@@ -59,7 +60,7 @@ def app(node: Node) -> FastAPI:
             body = b"".join([piece async for piece in work.perform()])
         return Response(body, media_type="application/json")
 
-    application.add_api_route(UNPAID, unpaid, methods=["POST"], response_model=None)
+    application.router.routes.append(Route(UNPAID, unpaid, methods=["POST"]))
     return application
 
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     sys.setswitchinterval(SWITCH_S)
     listener = listen("127.0.0.1", options.port)
     listener.listen()
-    server = uvicorn_server(app(node))
+    server = uvicorn_server(app(node), node.config.door)
     if options.profile is None:
         server.run(sockets=[listener])
         return

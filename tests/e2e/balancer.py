@@ -8,7 +8,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
 _KEEP_ALIVE = re.compile(rb"(?i)\r\nconnection: *keep-alive")
@@ -33,13 +33,13 @@ class Balancer:
             await end.wait()
 
     async def _pass(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with closing(back), suppress(OSError, asyncio.IncompleteReadError):
             node, to_node = await self._next()
-            head = await client.readuntil(b"\r\n\r\n")
-            # So that the next request is another connection, and comes to the next node.
-            to_node.write(_KEEP_ALIVE.sub(b"\r\nconnection: close", head))
-            await asyncio.gather(_pipe(client, to_node), _pipe(node, back))
-        back.close()
+            with closing(to_node):
+                head = await client.readuntil(b"\r\n\r\n")
+                # So that the next request is another connection, and comes to the next node.
+                to_node.write(_KEEP_ALIVE.sub(b"\r\nconnection: close", head))
+                await asyncio.gather(_pipe(client, to_node), _pipe(node, back))
 
     async def _next(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         for url in itertools.islice(self._turns, self._count):
@@ -52,12 +52,10 @@ class Balancer:
 
 
 async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    try:
+    with closing(target):
         while data := await source.read(65536):
             target.write(data)
             await target.drain()
-    finally:
-        target.close()
 
 
 @contextmanager

@@ -21,13 +21,21 @@ def offer(market: Market, body: dict[str, Any], path: str, scheme: str) -> dict[
     return next(entry for entry in demanded["accepts"] if entry["scheme"] == scheme)
 
 
-def wrap(accepted: dict[str, Any], payload: dict[str, Any]) -> dict[str, str]:
-    """Return the payment header."""
-    text = json.dumps({"x402Version": 2, "accepted": accepted, "payload": payload})
+def wrap(
+    accepted: dict[str, Any], payload: dict[str, Any], identifier: object = None
+) -> dict[str, str]:
+    """Return the payment header; `identifier` names the call."""
+    payment: dict[str, Any] = {"x402Version": 2, "accepted": accepted, "payload": payload}
+    if identifier is not None:
+        info = {"required": False, "id": identifier}
+        payment["extensions"] = {"payment-identifier": {"info": info}}
+    text = json.dumps(payment)
     return {"PAYMENT-SIGNATURE": base64.b64encode(text.encode()).decode()}
 
 
-def exact(accepted: dict[str, Any], signer: Signer, **changes: Any) -> dict[str, str]:
+def exact(
+    accepted: dict[str, Any], signer: Signer, identifier: object = None, **changes: Any
+) -> dict[str, str]:
     """Pay an offer by `exact`; `changes` replace fields after signing."""
     token = Token(
         int(accepted["network"].removeprefix("eip155:")),
@@ -53,4 +61,5 @@ def exact(accepted: dict[str, Any], signer: Signer, **changes: Any) -> dict[str,
         "nonce": "0x" + signed.nonce.hex(),
     } | changes
     signature = signer.sign_digest(signed.digest(TRANSFER, token))
-    return wrap(accepted, {"signature": "0x" + signature.hex(), "authorization": authorization})
+    payload = {"signature": "0x" + signature.hex(), "authorization": authorization}
+    return wrap(accepted, payload, identifier)

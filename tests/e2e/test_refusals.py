@@ -166,9 +166,14 @@ def test_an_exact_payment_that_comes_twice_is_served_once(market: Market) -> Non
         first = client.post(CLASSIFY_PATH, json=body, headers=payment)
         again = client.post(CLASSIFY_PATH, json=body, headers=payment)
     assert first.status_code == 200
-    assert again.status_code == 402
-    code = header(again, "PAYMENT-REQUIRED")["error"]
-    assert code == "invalid_exact_evm_nonce_already_used"
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "invalid_exact_evm_nonce_already_used"
+    told, paid = header(again, "PAYMENT-RESPONSE"), header(first, "PAYMENT-RESPONSE")
+    assert told["transaction"] == paid["transaction"]
+    with market.http() as client:
+        other = client.post(CLASSIFY_PATH, json=body | {"input": "other"}, headers=payment)
+    assert other.status_code == 402
+    assert header(other, "PAYMENT-REQUIRED")["error"] == "invalid_exact_evm_nonce_already_used"
 
 
 def test_an_unpaid_call_is_told_what_it_costs_and_is_not_stored_by_caches(market: Market) -> None:

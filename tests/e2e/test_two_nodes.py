@@ -96,7 +96,7 @@ class Customer:
         return True
 
     async def stream(self, on_text: Any) -> None:
-        body = ask(self.address, max_tokens=1500, stream=True)
+        body = ask(self.address, max_tokens=1000, stream=True)
         self.asked.append(json.dumps(body).encode())
         await self.payer.stream(CHAT_ROUTE, body, on_text)
 

@@ -43,11 +43,7 @@ class RpcProxy:
         if self.dark:
             handler.send_error(503)
             return
-        data = json.dumps(self.bend(question, self._ask(question))).encode()
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        reply(handler, self.bend(question, self._ask(question)))
 
     def _ask(self, question: Json) -> Json:
         if self.behind and question["method"] == "eth_getBlockByNumber":
@@ -70,6 +66,15 @@ class RpcProxy:
             "params": [which, False],
         }
         return int(json.loads(pass_on(self.target, question))["result"]["number"], 16)
+
+
+def reply(handler: BaseHTTPRequestHandler, answer: Json) -> None:
+    """Write an answer."""
+    data = json.dumps(answer).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.config import NodeConfig, ObserverConfig, load, node_url
+from inference.claiming import ClaimPolicy
+from inference.config import AnswersConfig, NodeConfig, ObserverConfig, load, node_url
 from inference.payments.pricing import Price
 from registry.devnet_file import add_model
 from registry.errors import ConfigError
@@ -54,8 +55,15 @@ def read(tmp_path: Path) -> Read:
         ('port = "8402"', "node.port must be a whole number"),
         ("host = 1", "node.host must be text in quotes"),
         ("withdraw_delay_s = 899", "node.withdraw_delay_s must be an integer from 900"),
+        ("wallet_gas = -1", "node.wallet_gas must be an integer from 0"),
+        ('wallet_factories = ["0x12"]', "node.wallet_factories: '0x12' is not an address"),
+        (f'wallet_factories = ["{PUBLISHER}"]', "which holds money"),
         ('engine = "vllm"', "node.engine is 'vllm', not one of weightproof, transformers"),
         ("engine = 1", "node.engine must be text in quotes"),
+        ("[node.answers]\nkeep = 1", "unknown setting node.answers.keep"),
+        ("[node.answers]\nkeep_s = -1", "node.answers.keep_s must be an integer from 0"),
+        ("[node.answers]\npayer_bytes = 0", "node.answers.payer_bytes must be an integer from 1"),
+        ("[node.answers]\nkeep_s = 0\nrequired = true", "keep_s 0 keeps nothing"),
         ("max_queue = 0", "node.max_queue must be an integer from 1"),
         ("revocation_poll_s = 61", "node.revocation_poll_s must be an integer from 1 to 60"),
         ('receiver = "vitalik.eth"', "node.receiver: 'vitalik.eth' is not an address"),
@@ -196,3 +204,33 @@ def test_a_model_that_is_added_is_read_back_whatever_its_name(tmp_path: Path) ->
     found = load(path).models
     assert [model.name for model in found] == names
     assert [model.price.per_call for model in found] == [1, 2, 3, 4]
+
+
+def test_answers_are_kept_for_a_day_unless_the_settings_say_otherwise(read: Read) -> None:
+    assert read().answers == AnswersConfig(86400, 64 * 1024**2, 1024**3, required=False)
+    text = "[node.answers]\nkeep_s = 60\npayer_bytes = 1\ntotal_bytes = 2\nrequired = true"
+    assert read(text).answers == AnswersConfig(60, 1, 2, required=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("claims = {profit = 0}", "node.claims.profit must be an integer from 1"),
+        ("claims = {coin_price = -1}", "node.claims.coin_price must be an integer from 0"),
+        ("claims = {max_age_s = 59}", "node.claims.max_age_s must be an integer from 60"),
+        ("claims = {gas_percent = 101}", "node.claims.gas_percent must be an integer from 1"),
+        ("claims = {dust = 1}", "unknown setting node.claims.dust"),
+        ("withdrawal_look_s = 301", "node.withdrawal_look_s must be an integer from 1 to 300"),
+    ],
+)
+def test_a_wrong_setting_of_claims_is_refused_by_its_name(
+    read: Read, lines: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read(lines)
+
+
+def test_claims_are_made_by_the_settings(read: Read) -> None:
+    assert read().claims == ClaimPolicy()
+    made = read("claims = {profit = 3, coin_price = 2000000000, max_age_s = 60, gas_percent = 50}")
+    assert made.claims == ClaimPolicy(3, 2_000_000_000, 0, 60, 50)

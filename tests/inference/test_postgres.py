@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from inference.audit.bodies import IncidentBody, entry_of
 from inference.audit.log import AuditLog
 from inference.database import Database, DatabaseError
-from inference.errors import NodeError
+from inference.errors import NodeError, PaymentRefusedError
+from inference.payments import books
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.ledger import ChannelLedger
 from inference.payments.reservation import Reservation
@@ -280,21 +281,30 @@ def test_what_is_not_durable_does_not_wait_for_another_nodes_turn(
     assert rows(node) == ["durable", "lazy"]
 
 
-def test_a_channel_opened_at_two_nodes_at_once_is_one_channel(
-    node: Database, other: Database
+@pytest.mark.parametrize("known", [True, False])
+def test_of_calls_at_two_nodes_at_once_a_channel_takes_as_many_as_at_one(
+    node: Database, other: Database, known: bool
 ) -> None:
+    ledger, payers = ChannelLedger(in_flight=1), [Payer(salt=bytes([i]) * 32) for i in range(30)]
+
+    def take(tx: Connection, payer: Payer) -> Reservation:
+        return ledger.reserve(tx, payer.pays(100), quote=100, state=onchain(10_000), now=NOW)
+
+    def open_all(tx: Connection) -> None:
+        for payer in payers:
+            ledger.release(tx, take(tx, payer))
+
     async def crowd() -> list[object]:
         writes = [
-            who.write(
-                lambda tx: LEDGER.reserve(
-                    tx, PAYER.pays(100), quote=100, least=1, state=onchain(10_000), now=NOW
-                ),
-                durable=False,
-            )
+            who.write(lambda tx, payer=payer: take(tx, payer), durable=False)
+            for payer in payers
             for who in (node, other)
         ]
         return await asyncio.gather(*writes, return_exceptions=True)
 
+    if known:
+        node.write_now(open_all)
     results = asyncio.run(crowd())
-    assert all(isinstance(result, Reservation) for result in results)
-    assert node.read(lambda tx: len(LEDGER.claims(tx))) == 0
+    refused = [result for result in results if isinstance(result, PaymentRefusedError)]
+    assert {refusal.code.rpartition("evm_")[2] for refusal in refused} == {"channel_busy"}
+    assert len(results) - len(refused) == len(other.read(books.all_opened)) == len(payers)

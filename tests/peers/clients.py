@@ -91,18 +91,21 @@ def python_httpx(customer: Customer, steps: Sequence[Step]) -> list[Any]:
     """Take the steps with PyPI `x402` over httpx."""
 
     def buyer(scheme: Any) -> Buy:
-        client = x402Client().register(NETWORK, scheme)
-        client.set_spend_controls({"allowed_assets": True})
-
         async def buy(body: Step) -> dict[str, Any]:
-            transport = x402_httpx_transport(client)
-            async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as http:
+            async with paying_httpx(customer, scheme) as http:
                 answer = await http.post(customer.url, json=body)
                 return _told(answer.status_code, answer.text, answer.headers)
 
         return lambda body: asyncio.run(buy(body))
 
     return _take(customer, steps, buyer)
+
+
+def paying_httpx(customer: Customer, scheme: Any = None) -> httpx.AsyncClient:
+    """Return a client of httpx that pays; with a new `scheme` it knows of no channel."""
+    client = x402Client().register(NETWORK, scheme or _scheme(customer))
+    client.set_spend_controls({"allowed_assets": True})
+    return httpx.AsyncClient(transport=x402_httpx_transport(client), timeout=_TIMEOUT_S)
 
 
 def python_requests(customer: Customer, steps: Sequence[Step]) -> list[Any]:

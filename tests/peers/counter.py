@@ -6,6 +6,7 @@ One token is one atomic unit.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,13 +37,37 @@ QUOTE = 100
 
 
 class MeteredRequest(StrictBody):
-    """What is bought: up to `limit` units, of which `cost` are used."""
+    """What is bought: up to `limit` units, of which `cost` are used.
+
+    The work waits until `beside` calls that say so are under way, so that they surely meet; a
+    stream after its first event.
+    """
 
     model: Name
     cost: int
     limit: int = QUOTE
     stream: bool = False
     fails: Literal["no", "early", "midway"] = "no"
+    beside: int = 0
+
+
+@dataclass
+class Meeting:
+    """Where calls wait for each other."""
+
+    waiting: list[asyncio.Event] = field(default_factory=list)
+
+    async def of(self, calls: int) -> None:
+        """Wait until so many calls are here, this one included; not at all for fewer than two."""
+        if calls < 2:
+            return
+        here = asyncio.Event()
+        self.waiting.append(here)
+        if len(self.waiting) == calls:
+            for event in self.waiting:
+                event.set()
+            self.waiting.clear()
+        await here.wait()
 
 
 class MeteredWork:
@@ -52,8 +77,9 @@ class MeteredWork:
     input_ids: tuple[int, ...] = ()
     sampling = None
 
-    def __init__(self, ask: MeteredRequest) -> None:
+    def __init__(self, ask: MeteredRequest, meeting: Meeting) -> None:
         self._ask = ask
+        self._meeting = meeting
         self._used = 0
         self.streams = ask.stream
         self.max_output_tokens = ask.limit
@@ -74,10 +100,12 @@ class MeteredWork:
         if self._ask.fails == "early":
             raise GenerationError("it was told to fail")
         if not self.streams:
+            await self._meeting.of(self._ask.beside)
             self._used = self._ask.cost
             yield json.dumps({"cost": self._used}).encode()
             return
         yield event({"unit": -1})
+        await self._meeting.of(self._ask.beside)
         for unit in range(self._ask.cost):
             self._used += 1
             yield event({"unit": unit})
@@ -93,11 +121,13 @@ class MeteredWork:
 
 @dataclass
 class Exchange:
-    """One request as the node saw it, and what it answered: both of x402's headers, decoded."""
+    """One request as the node saw it, and what it answered; of x402's headers the request's as it
+    came, the answer's decoded.
+    """
 
     method: str
     status: int
-    paid: bool
+    payment: str
     required: dict[str, Any] | None
     settled: dict[str, Any] | None
 
@@ -117,13 +147,13 @@ class Wire:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def listen(message: Message) -> None:
             if message["type"] == "http.response.start":
-                sent = {name.decode().lower() for name, _ in scope["headers"]}
+                sent = {n.decode().lower(): v.decode() for n, v in scope["headers"]}
                 answered = {n.decode().lower(): v.decode() for n, v in message["headers"]}
                 self.exchanges.append(
                     Exchange(
                         scope["method"],
                         message["status"],
-                        "payment-signature" in sent,
+                        sent.get("payment-signature", ""),
                         *(
                             decode_header(answered[name]) if name in answered else None
                             for name in ("payment-required", "payment-response")
@@ -198,13 +228,14 @@ def goods(cost: int = 10, **more: Any) -> dict[str, Any]:
 def opened_counter(folder: Path, settings: str = "") -> Iterator[Counter]:
     """Open a counter in `folder`; `settings` are lines for the node's section."""
     wires: list[Wire] = []
+    meeting = Meeting()
 
     def listening(app: ASGIApp) -> Wire:
         wires.append(Wire(app))
         return wires[-1]
 
     async def prepare(_: CatalogEntry, ask: MeteredRequest) -> MeteredWork:
-        return MeteredWork(ask)
+        return MeteredWork(ask, meeting)
 
     def add(app: FastAPI, node: Node) -> None:
         _paid(app, node, PATH, "chat", MeteredRequest, prepare)  # type: ignore[type-var]

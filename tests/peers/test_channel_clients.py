@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.peers.clients import CLIENTS, FORGET, Customer, refund
+from inference.payments.x402 import decode_header
+from tests.peers.clients import CLIENTS, FORGET, Customer, paying_httpx, refund
 from tests.peers.counter import QUOTE, Counter, goods, opened_counter
 
 pytestmark = pytest.mark.peer
@@ -173,3 +175,66 @@ def test_two_clients_of_one_wallet_share_its_channel_and_are_both_corrected(
     second(customer, [goods(20)])
     (last,) = first(customer, [goods(30)])
     assert total(last) == 60
+
+
+def test_calls_beside_each_other_share_one_ceiling(counter: Counter, customer: Customer) -> None:
+    """All four sign for the same cumulative amount, and what they cost together is below it."""
+    beside = [goods(20, beside=4) for _ in range(4)]
+    _, together, after = CLIENTS["javascript"](
+        customer, [goods(10), {"together": beside}, goods(5)]
+    )
+    assert [one["status"] for one in together] == [200] * 4
+    assert after["status"] == 200
+    assert counter.charges(customer.signer.address) == [("ok", c) for c in (10, 20, 20, 20, 20, 5)]
+    assert total(after) == 95
+
+
+def test_it_that_forgot_tops_up_a_channel_that_is_nearly_used_up(
+    counter: Counter, customer: Customer, pay: Any
+) -> None:
+    costs = [QUOTE, QUOTE, QUOTE, QUOTE, 60]
+    *_, last = pay([*(goods(cost) for cost in costs), FORGET, goods(90)])
+    assert last["status"] == 200
+    assert total(last) == sum(costs) + 90
+    assert [one.said for one in counter.heard()[-2:]] == [("POST", 402, MISMATCH), SERVED]
+    assert last["settled"]["transaction"]
+
+
+def test_a_stream_is_read_while_the_work_still_goes_on(
+    counter: Counter, customer: Customer
+) -> None:
+    """Its work ends only when a call joins it that is made after its first event was read."""
+    waiting = goods(2, stream=True, beside=2)
+
+    async def go() -> tuple[dict[str, Any], list[str]]:
+        async with (
+            paying_httpx(customer) as http,
+            http.stream("POST", counter.url, json=waiting) as answer,
+        ):
+            events = answer.aiter_lines()
+            first = await anext(events)
+            told = decode_header(answer.headers["PAYMENT-RESPONSE"])
+            CLIENTS["requests"](other, [goods(1, beside=2)])
+            return told, [first, *[line async for line in events]]
+
+    other = Customer(counter.url, counter.rpc_url, counter.wallet())
+    told, events = asyncio.run(go())
+    assert told["extra"]["chargedAmount"] == str(QUOTE)  # type: ignore[index]
+    assert len([line for line in events if '"unit"' in line]) == 3
+    assert counter.charges(customer.signer.address) == [("ok", 2)]
+
+
+def test_the_price_follows_the_body_and_a_cheap_calls_payment_buys_no_dear_one(
+    counter: Counter, customer: Customer
+) -> None:
+    CLIENTS["httpx"](customer, [goods(5, limit=10), goods(150, limit=200)])
+    heard = counter.heard()
+    asked = [one.required["accepts"][0]["amount"] for one in heard if one.required]
+    assert asked == ["10", "200"]
+    assert counter.charges(customer.signer.address) == [("ok", 5), ("ok", 150)]
+
+    with counter.shop.http() as client:
+        sent = {"PAYMENT-SIGNATURE": heard[1].payment}
+        client.post(counter.url, json=goods(150, limit=200), headers=sent)
+    assert counter.heard()[-1].said == ("POST", 402, "invalid_payment_requirements")
+    assert len(counter.charges(customer.signer.address)) == 2

@@ -66,6 +66,15 @@ def test_an_offer_ends_no_sooner_than_its_authorisation_may_take(counter: Counte
         assert left > entry["maxTimeoutSeconds"] - 5
 
 
+def test_what_is_shown_for_refunds_is_no_offer_to_serve_for_nothing(counter: Counter) -> None:
+    with counter.shop.http() as client:
+        client.get("/v1/classify")
+    (asked,) = counter.heard()[-1:]
+    assert asked.required is not None
+    assert [entry["amount"] for entry in asked.required["accepts"]] == ["0", "0"]
+    assert "offer-receipt" not in asked.required["extensions"]
+
+
 def test_a_changed_offer_or_receipt_is_not_the_nodes(counter: Counter) -> None:
     customer = Customer(counter.url, counter.rpc_url, counter.wallet())
     counter.heard()

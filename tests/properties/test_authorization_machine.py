@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from inference.database import Database
-from inference.errors import PaymentRefusedError
+from inference.errors import AlreadyAnsweredError, InProgressError, PaymentRefusedError
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.exact import VerifiedAuthorization, verify_authorization
 from inference.payments.reservation import Reservation
 from tests.inference.payments.payer import NOW, RECEIVER, TOKEN, Payer
 
 MEMORY = Path("/dev/shm")
+REQUEST = b"the request it pays for"
 WHICH = st.integers(0, 2)
 
 
@@ -36,6 +37,7 @@ class AuthorizationMachine(RuleBasedStateMachine):
         self.working: dict[int, Reservation] = {}
         self.sent: dict[int, Reservation] = {}
         self.moved: set[int] = set()
+        self.answered: set[int] = set()
         self.open()
 
     def open(self) -> None:
@@ -51,22 +53,49 @@ class AuthorizationMachine(RuleBasedStateMachine):
     @rule(which=WHICH)
     def present(self, which: int) -> None:
         try:
-            reservation = self.do(lambda tx: self.book.reserve(tx, payment(which), now=NOW))
+            reservation = self.do(
+                lambda tx: self.book.reserve(tx, payment(which), now=NOW, binding=REQUEST)
+            )
         except PaymentRefusedError as error:
-            pending = which in self.sent
-            assert (error.code == "settlement_pending") == pending
-            assert pending or which in self.working or which in self.moved
+            assert error.code == "settlement_pending"
+            assert which in self.sent
+            return
+        except InProgressError:
+            assert which in self.working
+            return
+        except AlreadyAnsweredError:
+            assert which in self.answered
+            return
+        assert which not in self.working | self.sent.keys()
+        assert which not in self.answered
+        assert bool(reservation.paid_in) == (which in self.moved)
+        self.working[which] = reservation
+
+    @rule(which=WHICH)
+    def present_with_another_request(self, which: int) -> None:
+        """Takes nobody's place; gets what was given back, and then only for a moment."""
+        try:
+            reservation = self.do(
+                lambda tx: self.book.reserve(tx, payment(which), now=NOW, binding=b"another")
+            )
+        except PaymentRefusedError:
+            assert which in self.working | self.sent.keys() or which in self.moved
             return
         assert which not in self.working | self.sent.keys()
         assert which not in self.moved
-        self.working[which] = reservation
+        self.do(lambda tx: self.book.give_up(tx, reservation))
 
     @precondition(lambda self: self.working)
     @rule(outcome=st.sampled_from(["fails", "moves", "refused", "unknown", "unknown moved"]))
     def finish(self, outcome: str) -> None:
         which, reservation = self.working.popitem()
         if outcome == "fails":
-            self.do(lambda tx: self.book.release(tx, reservation))
+            pending = self.do(lambda tx: self.book.abandon(tx, reservation))
+            assert pending == (which in self.moved)
+            return
+        if reservation.paid_in:  # nothing is sent for it
+            self.do(lambda tx: self.book.settled(tx, reservation, reservation.paid_in))
+            self.answered.add(which)
             return
         self.do(lambda tx: self.book.settling(tx, reservation))
         if outcome == "refused":
@@ -76,6 +105,7 @@ class AuthorizationMachine(RuleBasedStateMachine):
             assert which not in self.moved, "moved twice"
             self.moved.add(which)
         if outcome == "moves":
+            self.answered.add(which)
             self.do(lambda tx: self.book.settled(tx, reservation, b"\1" * 32))
         else:
             self.sent[which] = reservation
@@ -85,6 +115,9 @@ class AuthorizationMachine(RuleBasedStateMachine):
     @rule(moves=st.booleans())
     def crash_while_sending(self, moves: bool) -> None:
         which, reservation = self.working.popitem()
+        if reservation.paid_in:
+            self.crash()
+            return
         self.do(lambda tx: self.book.settling(tx, reservation))
         if moves:
             assert which not in self.moved, "moved twice"
@@ -106,11 +139,8 @@ class AuthorizationMachine(RuleBasedStateMachine):
     def ask_the_chain(self) -> None:
         for unsettled in self.database.read(self.book.unsettled):
             which = bytes.fromhex(unsettled.reservation.nonce[2:])[0]
-            own = unsettled.reservation
-            if which in self.moved:
-                self.do(lambda tx, own=own: self.book.settled(tx, own, b"\1" * 32))
-            else:
-                self.do(lambda tx, own=own: self.book.release(tx, own))
+            used_by = b"\1" * 32 if which in self.moved else b""
+            self.do(lambda tx, u=unsettled, by=used_by: self.book.conclude(tx, u, by))
             del self.sent[which]
 
     @invariant()

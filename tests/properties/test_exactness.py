@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.engine import TextEngine
+from inference.engine.kernels.unit import processor
 from inference.engine.sampling import Choice, Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import LoadedModel, load
@@ -109,12 +111,24 @@ def shelf(chain: Chain, deployment: Deployment, signers: list[Signer]) -> Shelf:
     return Shelf(chain, deployment, signers[1])
 
 
-@pytest.fixture(scope="module", params=[tiny_models.llama, tiny_models.qwen2, tiny_models.gpt2])
-def loaded(
-    request: Any, shelf: Shelf, torch: object, tmp_path_factory: pytest.TempPathFactory
-) -> LoadedModel:
-    folder: Path = request.param(tmp_path_factory.mktemp("exact") / "tiny")
-    with shelf.verified(folder, task="chat", serving=Serving("F32", 120, 80)) as verified:
+def narrow_llama(folder: Path) -> Path:
+    return tiny_models.llama(folder, dtype=torch.bfloat16)
+
+
+# bfloat16 is multiplied by the processor's unit for it where there is one.
+MODELS = {
+    "llama": (tiny_models.llama, "F32"),
+    "llama-bf16": (narrow_llama, "BF16"),
+    "qwen2": (tiny_models.qwen2, "F32"),
+    "gpt2": (tiny_models.gpt2, "F32"),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def loaded(request: Any, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    make, dtype = MODELS[request.param]
+    folder: Path = make(tmp_path_factory.mktemp("exact") / "tiny")
+    with shelf.verified(folder, task="chat", serving=Serving(dtype, 120, 80)) as verified:
         return load(verified, device="cpu", threads=1)
 
 
@@ -170,6 +184,8 @@ def test_kernels_promise_exactness_unasked_and_modules_do_not(
 ) -> None:
     promised = "exact" in busy.facts.to_json()["engine"]
     assert promised == (loaded.plan is not None and loaded.plan.packed)
+    if loaded.plan is not None and loaded.plan.paired:
+        assert busy.facts.to_json()["engine"] == f"weightproof/packed-bf16-{processor()} exact"
     assert "exact" in busy.facts_for(exact=True).to_json()["engine"]
     among, alone = (answers(e, [Call(call), *o])[0] for e, o in ((busy, others), (quiet, [])))
     assert len(alone) >= 1

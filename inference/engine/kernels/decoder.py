@@ -17,7 +17,7 @@ from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
 from inference.engine.kernels.logits import summarise
 from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated, share
 from inference.engine.kernels.self_attention import attend_all
-from inference.engine.kernels.vectors import PANEL, sum_of_squares, widen
+from inference.engine.kernels.vectors import PANEL, put, sum_of_squares, widen
 
 
 @njit(nogil=True, cache=True)
@@ -43,15 +43,15 @@ def _attention(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int, tea
     for row in range(rows):
         _normalise(z, w.norms[2 * layer], s.stream, row, normed.numbers, row)
     panels = z.qkv_step // PANEL
-    qkv = Packed(w.qkv, layer * panels * z.hidden * PANEL, panels, z.hidden)
-    multiply(normed, qkv, Matrix(s.qkv, z.qkv_step), rows, False, me, team)
+    qkv = Packed(w.qkv, layer * panels * z.hidden_depth * PANEL, panels, z.hidden_depth)
+    multiply(normed, qkv, Matrix(s.qkv, z.qkv_step), rows, False, s.barrier, team)
     meet(s.barrier, team)
-    attend_all(z, w, r, s, layer, me, team)
+    attend_all(z, w, r, s, layer, me)
     meet(s.barrier, team)
-    panels, depth = z.hidden_step // PANEL, z.heads * z.width
+    panels, depth = z.hidden_step // PANEL, z.heads_depth
     out = Packed(w.out, layer * panels * depth * PANEL, panels, depth)
     stream = Matrix(s.stream, z.hidden_step)
-    multiply(Matrix(s.heads, z.heads_step), out, stream, rows, True, me, team)
+    multiply(Matrix(s.heads, z.heads_step), out, stream, rows, True, s.barrier, team)
     meet(s.barrier, team)
 
 
@@ -62,12 +62,12 @@ def _feed_forward(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int, 
     for row in range(rows):
         _normalise(z, w.norms[2 * layer + 1], s.stream, row, normed.numbers, row)
     panels = 2 * z.inner_step // PANEL
-    gate_up = Packed(w.gate_up, layer * panels * z.hidden * PANEL, panels, z.hidden)
-    multiply_gated(normed, gate_up, inner, rows, s.spare[me], me, team)
+    gate_up = Packed(w.gate_up, layer * panels * z.hidden_depth * PANEL, panels, z.hidden_depth)
+    multiply_gated(normed, gate_up, inner, rows, s.spare[me], s.barrier, team)
     meet(s.barrier, team)
     panels = z.hidden_step // PANEL
-    down = Packed(w.down, layer * panels * z.inner * PANEL, panels, z.inner)
-    multiply(inner, down, Matrix(s.stream, z.hidden_step), rows, True, me, team)
+    down = Packed(w.down, layer * panels * z.inner_depth * PANEL, panels, z.inner_depth)
+    multiply(inner, down, Matrix(s.stream, z.hidden_step), rows, True, s.barrier, team)
     meet(s.barrier, team)
 
 
@@ -79,8 +79,8 @@ def _logits(z: Sizes, w: Weights, r: Rows, s: Space, me: int, team: int) -> None
     for index in range(count):
         row = r.wanted[index]
         _normalise(z, w.norms[2 * z.layers], s.stream, row, normed.numbers, index)
-    head = Packed(w.head, 0, z.vocabulary_step // PANEL, z.hidden)
-    multiply(normed, head, Matrix(s.logits, z.vocabulary_step), count, False, me, team)
+    head = Packed(w.head, 0, z.vocabulary_step // PANEL, z.hidden_depth)
+    multiply(normed, head, Matrix(s.logits, z.vocabulary_step), count, False, s.barrier, team)
     meet(s.barrier, team)
     first, last = share(count, me, team)
     for index in range(first, last):
@@ -104,4 +104,4 @@ def _normalise(z: Sizes, weight: Any, x: Any, row: int, y: Any, to: int) -> None
     mean = np.float32(squares / np.float32(z.hidden))
     scale = np.float32(np.float32(1) / np.sqrt(np.float32(mean + np.float32(z.epsilon))))
     for number in range(z.hidden):
-        y[place + number] = np.float32(x[at + number] * scale) * weight[number]
+        put(y, place + number, np.float32(x[at + number] * scale) * weight[number])

@@ -19,8 +19,9 @@ I32: Final = ir.IntType(32)
 I64: Final = ir.IntType(64)
 VECTOR: Final = ir.VectorType(F32, LANES)
 WHOLE: Final = ir.VectorType(I32, LANES)
+I16: Final = ir.IntType(16)
+HALVES: Final = ir.VectorType(I16, LANES)
 _LINE: Final = 64
-_HALVES: Final = ir.VectorType(ir.IntType(16), LANES)
 
 _LOG2_E: Final = 1.4426950408889634
 # ln 2 in two parts, the first with few enough bits that its multiples are exact (Cody and Waite).
@@ -34,6 +35,22 @@ _EXPONENT_BIAS: Final = 127
 _MANTISSA_BITS: Final = 23
 # 1/n! from 7 down to 0: the error is within two units in the last place on half of ln 2.
 _SERIES: Final = (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+
+
+class _Brain(ir.types.Type):
+    """LLVM's bfloat, which llvmlite does not know."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Brain)
+
+    def __hash__(self) -> int:
+        return hash(_Brain)
+
+
+PAIRS: Final = ir.VectorType(_Brain(), 2 * LANES)
 
 
 def spread_constant(number: float) -> Any:
@@ -64,11 +81,15 @@ class Lanes:
         return value
 
     def load_weights(self, pointer: Any, narrow: bool) -> Any:
-        """Load sixteen aligned weights; bfloat16 is the upper half of a float32."""
+        """Load sixteen weights from a multiple of their size."""
+        return self.load_either(pointer, narrow, _LINE // 2 if narrow else _LINE)
+
+    def load_either(self, pointer: Any, narrow: bool, align: int) -> Any:
+        """Load sixteen numbers; `narrow` ones are bfloat16, the upper half of a float32."""
         if not narrow:
-            return self.load(pointer, _LINE)
-        halves = self.ir.load(self.ir.bitcast(pointer, _HALVES.as_pointer()))
-        halves.align = _LINE // 2
+            return self.load(pointer, align)
+        halves = self.ir.load(self.ir.bitcast(pointer, HALVES.as_pointer()))
+        halves.align = align
         bits = self.ir.shl(self.ir.zext(halves, WHOLE), self.whole(16))
         return self.ir.bitcast(bits, VECTOR)
 
@@ -77,11 +98,77 @@ class Lanes:
         made = self.ir.store(value, self.ir.bitcast(pointer, VECTOR.as_pointer()))
         made.align = 4
 
+    def store_either(self, value: Any, pointer: Any, narrow: bool) -> None:
+        """Store sixteen numbers; `narrow` ones are rounded to bfloat16."""
+        if not narrow:
+            self.store(value, pointer)
+            return
+        made = self.ir.store(self.narrow(value), self.ir.bitcast(pointer, HALVES.as_pointer()))
+        made.align = 2
+
+    def narrow(self, value: Any) -> Any:
+        """Round a float32, or a vector of them, to bfloat16: to nearest, ties to even.
+
+        In integers, which every processor has. A NaN stays one: its upper half alone may say
+        infinity, so that a bit of it is set.
+        """
+        b, one = self.ir, value.type == F32
+        whole, half = (I32, I16) if one else (WHOLE, HALVES)
+
+        def number(n: int) -> Any:
+            return ir.Constant(I32, n) if one else self.whole(n)
+
+        bits = b.bitcast(value, whole)
+        upper = b.lshr(bits, number(16))
+        tie = b.add(b.and_(upper, number(1)), number(0x7FFF))
+        rounded = b.lshr(b.add(bits, tie), number(16))
+        strange = b.fcmp_unordered("uno", value, value)
+        return b.trunc(b.select(strange, b.or_(upper, number(0x40)), rounded), half)
+
     def spread(self, scalar: Any) -> Any:
-        """Put one number into every lane."""
-        undefined = ir.Constant(VECTOR, ir.Undefined)
+        """Put one number, or one integer of 32 bits, into every lane."""
+        undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
         one = self.ir.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.ir.shuffle_vector(one, undefined, ir.Constant(WHOLE, [0] * LANES))
+
+    def spread_pair(self, pointer: Any) -> Any:
+        """Load two bfloat16 and put them into every lane."""
+        pair = self.ir.load(self.ir.bitcast(pointer, I32.as_pointer()))
+        pair.align = 2
+        return self.ir.bitcast(self.spread(pair), PAIRS)
+
+    def load_pairs(self, pointer: Any) -> Any:
+        """Load an aligned pair of bfloat16 for every lane."""
+        pairs = self.ir.load(self.ir.bitcast(pointer, PAIRS.as_pointer()))
+        pairs.align = _LINE
+        return pairs
+
+    def dot(self, a: Any, b: Any, c: Any) -> Any:
+        """Return for each lane c + a[1] · b[1], then + a[0] · b[0], each rounded once.
+
+        That is what the processor's bfloat16 unit does (VDPBF16PS); numbers smaller than the
+        normal ones are zero to it.
+        """
+        function = cgutils.get_or_insert_function(
+            self.ir.module,
+            ir.FunctionType(VECTOR, [VECTOR, PAIRS, PAIRS]),
+            "llvm.x86.avx512bf16.dpbf16ps.512",
+        )
+        return self.ir.call(function, [c, a, b])
+
+    def prefetch(self, pointer: Any, lines: int) -> None:
+        """Ask for cache lines that will be read soon; nothing happens where there is no memory."""
+        byte = ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            self.ir.module,
+            ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]),
+            "llvm.prefetch.p0",
+        )
+        first = self.ir.bitcast(pointer, byte)
+        # To read, into the cache of the second level, data.
+        how = [ir.Constant(I32, number) for number in (0, 2, 1)]
+        for line in range(lines):
+            self.ir.call(function, [self.ir.gep(first, [self.constant(line * _LINE)]), *how])
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Return a · b + c, rounded once: of numbers or of vectors."""

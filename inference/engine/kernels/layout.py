@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 
 class Sizes(NamedTuple):
-    """The shape of a model. Steps are how far rows lie apart, in numbers."""
+    """The shape of a model. Steps are how far rows lie apart, in numbers.
+
+    Depths are how many inputs the matrices have that read such rows: in pairs, where the bfloat16
+    unit multiplies, else as they are.
+    """
 
     layers: int
     hidden: int
@@ -21,12 +25,15 @@ class Sizes(NamedTuple):
     heads_step: int
     inner_step: int
     vocabulary_step: int
+    hidden_depth: int
+    heads_depth: int
+    inner_depth: int
     epsilon: float
     scale: float
 
 
 class Weights(NamedTuple):
-    """Packed weights, flat. Matrices are float32, or uint16 that holds bfloat16."""
+    """Packed weights, flat. Matrices are float32, or uint16 that holds bfloat16, maybe in pairs."""
 
     embedding: Any
     norms: Any
@@ -55,7 +62,11 @@ class Rows(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Memory that a step works in. `own` and `scores` have a row for each thread."""
+    """Memory that a step works in. `own` and `scores` have a row for each thread.
+
+    The cache (`keys`, `values`) and what goes into products (`own`, `heads`, `inner`) are float32,
+    or bfloat16 in uint16 where the unit for it multiplies; all else is float32.
+    """
 
     keys: Any
     values: Any

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
+from inference.engine.kernels.barrier import take
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.reductions import gate
 from inference.engine.kernels.vectors import PANEL, ROWS, tile
@@ -45,78 +46,102 @@ def blocks_of(rows: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def multiply(x: Matrix, w: Packed, y: Matrix, rows: int, adds: bool, me: int, team: int) -> None:
+def tiles_of(unit: int, panels: int, blocks: int, team: int) -> tuple[int, int, int]:
+    """Return what a unit of a product is: a panel, and its tiles from, up to.
+
+    A thread does all tiles of a panel, so that the panel comes into its cache once; only the last
+    panels are done tile by tile, so that no thread waits long for another. Without tiles to divide
+    a panel into, units are panels. Beyond the last unit the panel is `panels`.
+    """
+    whole = max(panels - team, 0) if blocks > 1 else panels
+    if unit < whole:
+        return unit, 0, blocks
+    tile = unit - whole
+    panel = min(whole + tile // blocks, panels)
+    return panel, tile % blocks, tile % blocks + 1
+
+
+@njit(nogil=True, cache=True)
+def multiply(
+    x: Matrix, w: Packed, y: Matrix, rows: int, adds: bool, barrier: Any, team: int
+) -> None:
     """Do this thread's share of y = x · w, or with `adds` of y += x · w, for `rows` rows."""
-    blocks = blocks_of(rows)
-    first, last = share(w.panels * blocks, me, team)
-    for unit in range(first, last):
-        panel, block = unit // blocks, unit % blocks
-        start, end = share(rows, block, blocks)
-        place = start * y.step + panel * PANEL
-        at = w.at + panel * w.depth * PANEL
-        if adds:
-            _add_tile(end - start, x, start, w, at, y.numbers, place, y.step)
-        else:
-            _set_tile(end - start, x, start, w, at, y.numbers, place, y.step)
+    blocks, size = blocks_of(rows), w.depth * PANEL
+    panel, first, last = tiles_of(take(barrier), w.panels, blocks, team)
+    while panel < w.panels:
+        at = w.at + panel * size
+        for block in range(first, last):
+            start, end = share(rows, block, blocks)
+            place = start * y.step + panel * PANEL
+            # Each tile fetches half of the panel that this thread is likely to take next.
+            ahead = at + team * size + block % 2 * (size // 2)
+            if adds:
+                _add_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
+            else:
+                _set_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
+        panel, first, last = tiles_of(take(barrier), w.panels, blocks, team)
 
 
 @njit(nogil=True, cache=True)
 def multiply_gated(
-    x: Matrix, w: Packed, y: Matrix, rows: int, spare: Any, me: int, team: int
+    x: Matrix, w: Packed, y: Matrix, rows: int, spare: Any, barrier: Any, team: int
 ) -> None:
     """Do this thread's share of y = silu(x · gate) · (x · up).
 
     Panels of `w` come in pairs, a gate and its up; `spare` holds two tiles for this thread.
     """
-    blocks, size = blocks_of(rows), w.depth * PANEL
-    first, last = share(w.panels // 2 * blocks, me, team)
-    for unit in range(first, last):
-        pair, block = unit // blocks, unit % blocks
-        start, end = share(rows, block, blocks)
+    blocks, size, pairs = blocks_of(rows), w.depth * PANEL, w.panels // 2
+    pair, first, last = tiles_of(take(barrier), pairs, blocks, team)
+    while pair < pairs:
         at = w.at + 2 * pair * size
-        _set_tile(end - start, x, start, w, at, spare, 0, PANEL)
-        _set_tile(end - start, x, start, w, at + size, spare, ROWS * PANEL, PANEL)
-        for row in range(end - start):
-            place = (start + row) * y.step + pair * PANEL
-            up = (ROWS + row) * PANEL
-            gate(spare, row * PANEL, up, y.numbers, place, PANEL // LANES)
+        for block in range(first, last):
+            start, end = share(rows, block, blocks)
+            ahead = at + 2 * team * size + block % 2 * (size // 2)
+            _set_tile(end - start, x, start, w, at, ahead, spare, 0, PANEL)
+            ahead += size
+            _set_tile(end - start, x, start, w, at + size, ahead, spare, ROWS * PANEL, PANEL)
+            for row in range(end - start):
+                place = (start + row) * y.step + pair * PANEL
+                up = (ROWS + row) * PANEL
+                gate(spare, row * PANEL, up, y.numbers, place, PANEL // LANES)
+        pair, first, last = tiles_of(take(barrier), pairs, blocks, team)
 
 
 @njit(nogil=True, cache=True)
 def _set_tile(
-    rows: int, x: Matrix, row: int, w: Packed, w_at: int, y: Any, y_at: int, y_step: int
+    rows: int, x: Matrix, row: int, w: Packed, w_at: int, ahead: int, y: Any, y_at: int, y_step: int
 ) -> None:
     """Write y = x · w for one to six rows and one panel; see `vectors.tile`."""
     at = row * x.step
     if rows == 6:
-        _set_6(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_6(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 5:
-        _set_5(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_5(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 4:
-        _set_4(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_4(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 3:
-        _set_3(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_3(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 2:
-        _set_2(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_2(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     else:
-        _set_1(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _set_1(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
 
 
 @njit(nogil=True, cache=True)
 def _add_tile(
-    rows: int, x: Matrix, row: int, w: Packed, w_at: int, y: Any, y_at: int, y_step: int
+    rows: int, x: Matrix, row: int, w: Packed, w_at: int, ahead: int, y: Any, y_at: int, y_step: int
 ) -> None:
     """Write y += x · w for one to six rows and one panel."""
     at = row * x.step
     if rows == 6:
-        _add_6(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_6(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 5:
-        _add_5(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_5(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 4:
-        _add_4(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_4(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 3:
-        _add_3(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_3(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     elif rows == 2:
-        _add_2(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_2(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)
     else:
-        _add_1(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth)
+        _add_1(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)

@@ -73,7 +73,10 @@ def weigh(typing, x, x_at, vectors, highest):
 
 @intrinsic
 def gate(typing, x, gate_at, up_at, y, y_at, vectors):
-    """Write y = silu(gate) · up for 16 · `vectors` numbers; silu(g) is g / (1 + exp(-g))."""
+    """Write y = silu(gate) · up for 16 · `vectors` numbers; silu(g) is g / (1 + exp(-g)).
+
+    Where `y` is uint16 they are rounded to bfloat16.
+    """
     at = types.intp
     signature = types.void(x, at, at, y, at, at)
 
@@ -88,7 +91,30 @@ def gate(typing, x, gate_at, up_at, y, y_at, vectors):
             at = builder.mul(index, b.constant(LANES))
             value, up = b.load(builder.gep(gates, [at])), b.load(builder.gep(ups, [at]))
             below = builder.fadd(one, b.exp(builder.fsub(_NOTHING, value)))
-            b.store(builder.fmul(builder.fdiv(value, below), up), builder.gep(places, [at]))
+            made = builder.fmul(builder.fdiv(value, below), up)
+            b.store_either(made, builder.gep(places, [at]), y.dtype == types.uint16)
+            return []
+
+        b.loop(vectors_, [], body)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
+def divide(typing, x, x_at, by, y, y_at, vectors):
+    """Write y = x / by for 16 · `vectors` numbers, rounded to bfloat16 where `y` is uint16."""
+    signature = types.void(x, types.intp, types.float32, y, types.intp, types.intp)
+
+    def code(context, builder, _, arguments):
+        x_, x_at_, by_, y_, y_at_, vectors_ = arguments
+        b = Lanes(context, builder)
+        numbers, places, divisor = b.pointer(x, x_, x_at_), b.pointer(y, y_, y_at_), b.spread(by_)
+
+        def body(index, _):
+            at = builder.mul(index, b.constant(LANES))
+            made = builder.fdiv(b.load(builder.gep(numbers, [at])), divisor)
+            b.store_either(made, builder.gep(places, [at]), y.dtype == types.uint16)
             return []
 
         b.loop(vectors_, [], body)

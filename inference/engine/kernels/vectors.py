@@ -24,45 +24,61 @@ _NOTHING: Final = spread_constant(0)
 
 
 def tile(rows: int, *, adds: bool) -> Any:
-    """Return the kernel of `rows` rows by one panel of 64 columns: y = x · w, or y += x · w.
+    """Return the kernel of `rows` rows by a panel of 64 columns: y = x · w, or y += x · w.
 
-    tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth): `w` (float32, or uint16 that holds
+    tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead): `w` (float32, or uint16 that has
     bfloat16) is a panel of `depth` times 64 weights in a row; rows are `x_step` and `y_step`
     numbers apart. Each sum runs over the depth in order, by one fused multiply-add after another.
+
+    Where `x` is bfloat16 too (uint16), the processor's unit for it takes two inputs at a time, at
+    twice the rate: the panel lies as (depth / 2, 64, 2), `depth` and steps are even.
+
+    Meanwhile half as much as one panel is fetched from `ahead` on in `w`, so that memory works
+    while the unit does.
     """
     columns = PANEL // LANES
 
     @intrinsic
-    def product(typing, x, x_at, x_step, w, w_at, y, y_at, y_step, depth):
+    def product(typing, x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead):
         at = types.intp
-        signature = types.void(x, at, at, w, at, y, at, at, at)
+        signature = types.void(x, at, at, w, at, y, at, at, at, at)
 
         def code(context, builder, _, arguments):
-            x_, x_at_, x_step_, w_, w_at_, y_, y_at_, y_step_, depth_ = arguments
+            x_, x_at_, x_step_, w_, w_at_, y_, y_at_, y_step_, depth_, ahead_ = arguments
             b = Lanes(context, builder)
-            narrow = w.dtype == types.uint16
-            panel = b.pointer(w, w_, w_at_)
+            narrow, paired = w.dtype == types.uint16, x.dtype == types.uint16
+            taken = 2 if paired else 1
+            panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
+            lines = 1 if narrow and not paired else 2
             xs = [
                 b.pointer(x, x_, builder.add(x_at_, builder.mul(x_step_, b.constant(row))))
                 for row in range(rows)
             ]
 
             def body(k, sums):
-                first = builder.mul(k, b.constant(PANEL))
-                weights = [
-                    b.load_weights(
-                        builder.gep(panel, [builder.add(first, b.constant(c * LANES))]), narrow
-                    )
+                first = builder.mul(k, b.constant(taken * PANEL))
+                places = [
+                    builder.gep(panel, [builder.add(first, b.constant(taken * c * LANES))])
                     for c in range(columns)
                 ]
+                fetched = builder.mul(k, b.constant(taken * PANEL // 2))
+                b.prefetch(builder.gep(later, [fetched]), lines)
+                weights = [
+                    b.load_pairs(place) if paired else b.load_weights(place, narrow)
+                    for place in places
+                ]
+                number_at = builder.mul(k, b.constant(taken))
                 found = []
                 for row in range(rows):
-                    number = b.spread(builder.load(builder.gep(xs[row], [k])))
+                    place = builder.gep(xs[row], [number_at])
+                    number = b.spread_pair(place) if paired else b.spread(builder.load(place))
+                    add = b.dot if paired else b.fma
                     for c in range(columns):
-                        found.append(b.fma(number, weights[c], sums[row * columns + c]))
+                        found.append(add(number, weights[c], sums[row * columns + c]))
                 return found
 
-            sums = b.loop(depth_, [_NOTHING] * (rows * columns), body)
+            steps = builder.sdiv(depth_, b.constant(taken))
+            sums = b.loop(steps, [_NOTHING] * (rows * columns), body)
             for row in range(rows):
                 start = builder.add(y_at_, builder.mul(y_step_, b.constant(row)))
                 for c in range(columns):
@@ -78,69 +94,97 @@ def tile(rows: int, *, adds: bool) -> Any:
     return product
 
 
-@intrinsic
-def scores_of_block(typing, q, k, k_at, width, scale, s, s_at):
-    """Write s[0:16] = scale · the dot products of a query with the sixteen keys of one block.
+def scores_of_block(heads: int) -> Any:
+    """Return the kernel that scores the sixteen keys of one block for some heads.
 
-    `k` lies as (width, 16): number by number, the keys of all sixteen tokens. `width` is a
-    multiple of 16. Four partial sums, over every fourth number, are added pairwise.
-    """
-    at = types.intp
-    signature = types.void(q, k, at, at, types.float32, s, at)
+    scores(q, k, k_at, width, scale, s, s_at, s_step, v, next_at): for each head s[0:16] = scale ·
+    the dot products of its query with the keys. Queries lie `width` numbers apart, a multiple of
+    16, scores `s_step`. `k` lies as (width, 16): number by number, the keys of all sixteen tokens;
+    it may be bfloat16, like the values of `weighted_values`. Four partial sums, over every fourth
+    number, are added pairwise.
 
-    def code(context, builder, _, arguments):
-        q_, k_, k_at_, width_, scale_, s_, s_at_ = arguments
-        b = Lanes(context, builder)
-        query, keys = b.pointer(q, q_, b.constant(0)), b.pointer(k, k_, k_at_)
-
-        def body(quarter, sums):
-            found = []
-            for part in range(4):
-                number = builder.add(builder.mul(quarter, b.constant(4)), b.constant(part))
-                key = b.load(builder.gep(keys, [builder.mul(number, b.constant(LANES))]))
-                value = b.spread(builder.load(builder.gep(query, [number])))
-                found.append(b.fma(value, key, sums[part]))
-            return found
-
-        sums = b.loop(builder.sdiv(width_, b.constant(4)), [_NOTHING] * 4, body)
-        total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
-        b.store(builder.fmul(total, b.spread(scale_)), b.pointer(s, s_, s_at_))
-        return context.get_dummy_value()
-
-    return signature, code
-
-
-def weighted_values(columns: int) -> Any:
-    """Return the kernel that adds weighted values of one block to an output.
-
-    weighted_values(p, p_at, v, v_at, step, count, o, o_at): o[0:16·columns] += Σ p[t] · v[t], token
-    by token in order; the values of a token lie `step` numbers after those of the one before.
+    Meanwhile the values at the same place of `v` are fetched, and the keys at `next_at`: blocks lie
+    anywhere, so that the processor does not foresee which comes next.
     """
 
     @intrinsic
-    def weigh(typing, p, p_at, v, v_at, step, count, o, o_at):
+    def scores(typing, q, k, k_at, width, scale, s, s_at, s_step, v, next_at):
         at = types.intp
-        signature = types.void(p, at, v, at, at, at, o, at)
+        signature = types.void(q, k, at, at, types.float32, s, at, at, v, at)
 
         def code(context, builder, _, arguments):
-            p_, p_at_, v_, v_at_, step_, count_, o_, o_at_ = arguments
+            q_, k_, k_at_, width_, scale_, s_, s_at_, s_step_, v_, next_at_ = arguments
             b = Lanes(context, builder)
-            weights, values = b.pointer(p, p_, p_at_), b.pointer(v, v_, v_at_)
-            places = [
-                b.pointer(o, o_, builder.add(o_at_, b.constant(c * LANES))) for c in range(columns)
+            queries = [
+                b.pointer(q, q_, builder.mul(width_, b.constant(head))) for head in range(heads)
             ]
+            keys, narrow = b.pointer(k, k_, k_at_), k.dtype == types.uint16
+            later = (b.pointer(v, v_, k_at_), b.pointer(k, k_, next_at_))
+
+            def body(quarter, sums):
+                start = builder.mul(quarter, b.constant(4 * LANES))
+                for place in later:
+                    b.prefetch(builder.gep(place, [start]), 2 if narrow else 4)
+                found = list(sums)
+                for part in range(4):
+                    place = builder.gep(keys, [builder.add(start, b.constant(part * LANES))])
+                    key = b.load_either(place, narrow, 2 if narrow else 4)
+                    number = builder.add(builder.mul(quarter, b.constant(4)), b.constant(part))
+                    for head, query in enumerate(queries):
+                        value = b.spread(builder.load(builder.gep(query, [number])))
+                        which = 4 * head + part
+                        found[which] = b.fma(value, key, sums[which])
+                return found
+
+            sums = b.loop(builder.sdiv(width_, b.constant(4)), [_NOTHING] * (4 * heads), body)
+            for head in range(heads):
+                one, two, three, four = sums[4 * head : 4 * head + 4]
+                total = builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
+                place = builder.add(s_at_, builder.mul(s_step_, b.constant(head)))
+                b.store(builder.fmul(total, b.spread(scale_)), b.pointer(s, s_, place))
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return scores
+
+
+def weighted_values(heads: int, columns: int) -> Any:
+    """Return the kernel that adds weighted values of one block to the output of some heads.
+
+    weigh(p, p_at, p_step, v, v_at, step, count, o, o_at): for each head
+    o[0:16·columns] += Σ p[t] · v[t], token by token in order; the values of a token lie `step`
+    numbers after those of the one before. Weights and outputs of heads lie `p_step` apart.
+    """
+
+    @intrinsic
+    def weigh(typing, p, p_at, p_step, v, v_at, step, count, o, o_at):
+        at = types.intp
+        signature = types.void(p, at, at, v, at, at, at, o, at)
+
+        def code(context, builder, _, arguments):
+            p_, p_at_, p_step_, v_, v_at_, step_, count_, o_, o_at_ = arguments
+            b = Lanes(context, builder)
+            values, narrow = b.pointer(v, v_, v_at_), v.dtype == types.uint16
+            weights, places = [], []
+            for head in range(heads):
+                apart = builder.mul(p_step_, b.constant(head))
+                weights.append(b.pointer(p, p_, builder.add(p_at_, apart)))
+                for c in range(columns):
+                    place = builder.add(builder.add(o_at_, apart), b.constant(c * LANES))
+                    places.append(b.pointer(o, o_, place))
 
             def body(token, sums):
-                weight = b.spread(builder.load(builder.gep(weights, [token])))
                 start = builder.mul(token, step_)
-                return [
-                    b.fma(
-                        weight,
-                        b.load(builder.gep(values, [builder.add(start, b.constant(c * LANES))])),
-                        sums[c],
-                    )
-                    for c in range(columns)
-                ]
+                found = list(sums)
+                for c in range(columns):
+                    place = builder.gep(values, [builder.add(start, b.constant(c * LANES))])
+                    value = b.load_either(place, narrow, 2 if narrow else 4)
+                    for head, numbers in enumerate(weights):
+                        weight = b.spread(builder.load(builder.gep(numbers, [token])))
+                        which = head * columns + c
+                        found[which] = b.fma(weight, value, sums[which])
+                return found
 
             sums = b.loop(count_, [b.load(place) for place in places], body)
             for total, place in zip(sums, places, strict=True):
@@ -150,6 +194,43 @@ def weighted_values(columns: int) -> Any:
         return signature, code
 
     return weigh
+
+
+@intrinsic
+def turn(typing, x, x_at, bias, bias_at, cosines, sines, at, y, y_at, half):
+    """Add biases to 2 · `half` numbers and rotate them, the halves as pairs (RoPE).
+
+    Written to `y`; cosines and sines are read from `at` on. What is left of a half beyond whole
+    vectors is not touched.
+    """
+    index = types.intp
+    signature = types.void(x, index, bias, index, cosines, sines, index, y, index, index)
+
+    def code(context, builder, _, arguments):
+        x_, x_at_, bias_, bias_at_, cosines_, sines_, at_, y_, y_at_, half_ = arguments
+        b = Lanes(context, builder)
+        numbers, biases = b.pointer(x, x_, x_at_), b.pointer(bias, bias_, bias_at_)
+        made = b.pointer(y, y_, y_at_)
+        waves = b.pointer(cosines, cosines_, at_), b.pointer(sines, sines_, at_)
+
+        def body(vector, _):
+            first = builder.mul(vector, b.constant(LANES))
+            second = builder.add(first, half_)
+            cosine, sine = (b.load(builder.gep(wave, [first])) for wave in waves)
+            left, right = (
+                builder.fadd(b.load(builder.gep(numbers, [n])), b.load(builder.gep(biases, [n])))
+                for n in (first, second)
+            )
+            turned = builder.fsub(builder.fmul(left, cosine), builder.fmul(right, sine))
+            b.store(turned, builder.gep(made, [first]))
+            turned = builder.fadd(builder.fmul(right, cosine), builder.fmul(left, sine))
+            b.store(turned, builder.gep(made, [second]))
+            return []
+
+        b.loop(builder.sdiv(half_, b.constant(LANES)), [], body)
+        return context.get_dummy_value()
+
+    return signature, code
 
 
 @intrinsic
@@ -182,3 +263,18 @@ def widen(typing, weight):
         return builder.bitcast(bits, F32)
 
     return types.float32(weight), code
+
+
+@intrinsic
+def put(typing, y, at, number):
+    """Write y[at] = number; where `y` is uint16, rounded to bfloat16, see `Lanes.narrow`."""
+
+    def code(context, builder, _, arguments):
+        y_, at_, number_ = arguments
+        b = Lanes(context, builder)
+        builder.store(
+            b.narrow(number_) if y.dtype == types.uint16 else number_, b.pointer(y, y_, at_)
+        )
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.float32), code

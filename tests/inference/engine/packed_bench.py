@@ -68,9 +68,16 @@ def module(
 class PackedBench:
     """Sequences with blocks chosen by the test, computed by the kernels."""
 
-    def __init__(self, model: PreTrainedModel, *, threads: int = 1, blocks: int = 60) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        threads: int = 1,
+        blocks: int = 60,
+        paired: bool = False,
+    ) -> None:
         if not hasattr(model, "packed"):
-            pack(model, CONTEXT)
+            pack(model, CONTEXT, paired=paired)
         self.forward = PackedForward(
             model,
             name="bench",

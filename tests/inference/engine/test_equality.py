@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from inference.demo.models import prepare_smollm2
 from inference.engine.engine import TextEngine
+from inference.engine.kernels.unit import has_bf16_unit, processor
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.loader import LoadedModel, load
@@ -39,6 +40,9 @@ NEW = 8
 # In logits: what rounding may move is far below it, what a mistake moves is far above.
 CLOSE = 1e-3
 MOST_CLOSE = 1
+# What goes into products is rounded to eight bits there, as in transformers in bfloat16.
+CLOSE_TO_THE_UNIT = 0.5
+MOST_CLOSE_TO_THE_UNIT = 40
 PATIENCE_S = 280
 Prompt = tuple[int, ...]
 
@@ -71,7 +75,7 @@ class Reference:
             end = next((at + 1 for at, token in enumerate(tokens) if token in ends), len(tokens))
             self.answers[prompt], self.margins[prompt] = tokens[:end], margin[:end]
 
-    def close_ones(self, found: dict[Prompt, list[int]]) -> int:
+    def close_ones(self, found: dict[Prompt, list[int]], bound: float = CLOSE) -> int:
         """Return how many answers differ from a close choice on; others must not differ."""
         assert found.keys() == self.answers.keys()
         close = 0
@@ -81,7 +85,7 @@ class Reference:
             pairs = zip(found[prompt], expected, strict=False)
             at = next(n for n, (ours, theirs) in enumerate(pairs) if ours != theirs)
             margin = self.margins[prompt][at]
-            assert margin < CLOSE, f"{len(prompt)} tokens: differs at {at}, margin {margin}"
+            assert margin < bound, f"{len(prompt)} tokens: differs at {at}, margin {margin}"
             close += 1
         return close
 
@@ -169,3 +173,23 @@ def test_two_hundred_answers_one_after_the_other_equal_transformers(
 
     found = asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
     assert reference.close_ones(found) <= MOST_CLOSE
+
+
+@pytest.mark.skipif(not has_bf16_unit(), reason="needs a processor's bfloat16 unit")
+@pytest.mark.parametrize("folder", ["smollm2"], indirect=True)
+def test_the_bfloat16_unit_answers_otherwise_only_where_the_choice_was_close(
+    shelf: Shelf, reference: Reference
+) -> None:
+    narrow = prepare_smollm2(CACHE / "smollm2")
+    with shelf.verified(narrow, task="chat", serving=Serving("BF16", 320, 16)) as verified:
+        engine = TextEngine(load(verified, device="cpu"), queue_limit=EACH * len(LENGTHS))
+    assert engine.facts.engine == f"weightproof/packed-bf16-{processor()} exact"
+
+    async def work() -> dict[Prompt, list[int]]:
+        prompts = list(reference.answers)
+        made = await asyncio.gather(*(answer(engine, prompt) for prompt in prompts))
+        return dict(zip(prompts, made, strict=True))
+
+    found = asyncio.run(asyncio.wait_for(work(), PATIENCE_S))
+    engine.close()
+    assert reference.close_ones(found, CLOSE_TO_THE_UNIT) <= MOST_CLOSE_TO_THE_UNIT

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from numba import njit
 
 from inference.engine.choosing import choose
-from inference.engine.kernels.attention import attend
+from inference.engine.kernels.attention import HEADS, attend
+from inference.engine.kernels.barrier import SLOTS
 from inference.engine.kernels.decoder import _normalise
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Sizes
 from inference.engine.kernels.logits import summarise
-from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated
+from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated, tiles_of
 from inference.engine.kernels.reductions import gate, weigh
-from inference.engine.kernels.vectors import PANEL, ROWS
+from inference.engine.kernels.unit import has_bf16_unit
+from inference.engine.kernels.vectors import PANEL, ROWS, put
 from inference.engine.sampling import Peak, Sampling
 from inference.engine.team import Team
 from inference.errors import GenerationError
@@ -60,8 +62,22 @@ def silu_all(x: Floats, y: Floats) -> None:
 
 
 @njit
-def attend_once(q, keys, values, table, plane, step, width, position, scale, scores, out, wanted):
-    attend(q, keys, values, table, plane, step, width, position, scale, scores, out, 0, wanted)
+def attend_once(
+    heads, q, keys, values, table, plane, step, width, position, scale, scores, out, wanted
+):
+    attend(
+        heads, q, keys, values, table, plane, step, width, position, scale, scores, out, 0, wanted
+    )
+
+
+@njit
+def put_all(y, numbers):
+    for at in range(len(numbers)):
+        put(y, at, numbers[at])
+
+
+def widened(halves: npt.NDArray[np.uint16]) -> Floats:
+    return (halves.astype(np.uint32) << 16).view(F32)
 
 
 def bits(numbers: Floats) -> list[int]:
@@ -120,6 +136,18 @@ def test_exp_of_every_number_is_a_number_unless_it_is_none() -> None:
     assert (y[~np.isnan(x)] >= 0).all()
 
 
+def test_rounding_to_bfloat16_is_torchs_for_every_kind_of_number() -> None:
+    x = np.concatenate([every(1021), every(65536), every(65536).view(np.uint32).view(F32)])
+    ties = np.arange(0x8000, 2**32, 0x10000, dtype=np.uint64).astype(np.uint32).view(F32)
+    x = np.concatenate([x, ties])
+    y = np.zeros(len(x), dtype=np.uint16)
+    put_all(y, x)
+    expected = torch.from_numpy(x).to(torch.bfloat16).float().numpy()
+    assert (np.isnan(x) == np.isnan(widened(y))).all()
+    known = ~np.isnan(x)
+    assert bits(widened(y)[known]) == bits(expected[known])
+
+
 def test_silu_equals_x_times_its_sigmoid() -> None:
     x = np.concatenate([np.linspace(-80, 200, 100_001, dtype=F32), random(1, 100_000) * F32(4)])
     y = np.empty_like(x)
@@ -154,94 +182,174 @@ def aligned(numbers: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return found
 
 
-def weights_of(depth: int, panels: int, narrow: bool) -> tuple[Floats, npt.NDArray[np.generic]]:
+WIDE, NARROW, PAIRED = "float32", "bfloat16", "pairs"
+KINDS = [
+    WIDE,
+    NARROW,
+    pytest.param(
+        PAIRED,
+        marks=pytest.mark.skipif(not has_bf16_unit(), reason="needs a processor's bfloat16 unit"),
+    ),
+]
+
+
+def cut_short(x: Floats) -> Floats:
+    """Return numbers that bfloat16 has, near `x`."""
+    return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
+
+
+def weights_of(depth: int, panels: int, kind: str) -> tuple[Floats, npt.NDArray[np.generic]]:
     """Return weights (depth, outputs) and what lies in memory for them."""
     wide = random(depth, depth, panels * PANEL)
-    if not narrow:
+    if kind == WIDE:
         return wide, aligned(packed(wide))
-    halves = (packed(wide).view(np.uint32) >> 16).astype(np.uint16)
-    rounded = (wide.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
-    return rounded, aligned(halves)
+    wide = cut_short(wide)
+    if kind == NARROW:
+        return wide, aligned((packed(wide).view(np.uint32) >> 16).astype(np.uint16))
+    even = np.concatenate([wide, np.zeros((depth % 2, panels * PANEL), dtype=F32)])
+    # Two inputs of an output beside one another.
+    pairs = even.reshape(-1, 2, panels, PANEL).transpose(2, 0, 3, 1)
+    return wide, aligned(
+        (np.ascontiguousarray(pairs).view(np.uint32) >> 16).astype(np.uint16).ravel()
+    )
+
+
+def inputs_of(x: Floats, kind: str) -> tuple[npt.NDArray[np.generic], int, int]:
+    """Return rows as they lie in memory, how far apart, and how deep the product is.
+
+    They lie further apart than they are long, among numbers that must not be read.
+    """
+    rows, depth = x.shape
+    filled_up = depth + (depth % 2 if kind == PAIRED else 0)
+    step = filled_up + 6
+    wide = np.full((rows, step), np.nan, dtype=F32)
+    wide[:, :filled_up], wide[:, :depth] = 0, x
+    if kind != PAIRED:
+        return wide.reshape(-1), step, depth
+    return (wide.view(np.uint32) >> 16).astype(np.uint16).reshape(-1), step, filled_up
+
+
+def units() -> npt.NDArray[np.int64]:
+    return np.zeros(SLOTS, dtype=np.int64)
 
 
 def product(
-    x: Floats, flat: npt.NDArray[np.generic], panels: int, start: Floats | None, team: int
+    x: Floats,
+    flat: npt.NDArray[np.generic],
+    panels: int,
+    start: Floats | None,
+    team: int,
+    kind: str = WIDE,
 ) -> Floats:
-    rows, depth = x.shape
-    step = panels * PANEL
+    rows, step = len(x), panels * PANEL
     y = np.full((rows, step), np.nan, dtype=F32) if start is None else start.copy()
-    # Rows lie further apart than they are long, among numbers that must not be read.
-    wide = np.full((rows, depth + 5), np.nan, dtype=F32)
-    wide[:, :depth] = x
-    for me in range(team):
-        multiply(
-            Matrix(wide.reshape(-1), depth + 5),
-            Packed(flat, 0, panels, depth),
-            Matrix(y.reshape(-1), step),
-            rows,
-            start is not None,
-            me,
-            team,
-        )
+    numbers, apart, depth = inputs_of(x, kind)
+    multiply(
+        Matrix(numbers, apart),
+        Packed(flat, 0, panels, depth),
+        Matrix(y.reshape(-1), step),
+        rows,
+        start is not None,
+        units(),
+        team,
+    )
     return y
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("panels", [1, 2, 3, 9, 16])
+@pytest.mark.parametrize("blocks", [1, 2, 6])
+@pytest.mark.parametrize("team", [1, 2, 3, 12])
+def test_the_units_of_a_product_are_all_of_its_tiles_each_once(
+    panels: int, blocks: int, team: int
+) -> None:
+    found = []
+    unit = 0
+    while (tiles := tiles_of(unit, panels, blocks, team))[0] < panels:
+        found += [(tiles[0], block) for block in range(tiles[1], tiles[2])]
+        unit += 1
+    assert found == [(panel, block) for panel in range(panels) for block in range(blocks)]
+    assert all(tiles_of(unit + more, panels, blocks, team)[0] == panels for more in range(20))
+
+
+@pytest.mark.skipif(not has_bf16_unit(), reason="needs a processor's bfloat16 unit")
+@pytest.mark.parametrize("depth", [2, 7, 64, 577])
+def test_the_bfloat16_unit_adds_the_second_of_a_pair_and_then_the_first(depth: int) -> None:
+    wide, flat = weights_of(depth, 2, PAIRED)
+    x = cut_short(random(depth + 1, 7, depth))
+    expected = np.zeros((7, 2 * PANEL), dtype=F32)
+    for first in range(0, depth, 2):
+        for at in (first + 1, first):
+            if at < depth:
+                # The product of two bfloat16 is a float32: only the sum is rounded.
+                expected += x[:, at, None] * wide[at]
+    assert bits(product(x, flat, 2, None, 1, PAIRED)) == bits(expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("depth", [1, 7, 64, 129])
 def test_products_of_one_to_twenty_rows_are_right_and_of_the_same_bits_as_alone(
-    narrow: bool, depth: int
+    kind: str, depth: int
 ) -> None:
     panels = 3
-    wide, flat = weights_of(depth, panels, narrow)
+    wide, flat = weights_of(depth, panels, kind)
     x, start = random(depth + 1, 20, depth), random(9, 20, panels * PANEL)
+    if kind == PAIRED:
+        x = cut_short(x)
     exact = x.astype(np.float64) @ wide
     bound = depth * EPSILON * (np.abs(x).astype(np.float64) @ np.abs(wide)) + 1e-30
-    alone = [product(x[r : r + 1], flat, panels, None, 1)[0] for r in range(20)]
+    alone = [product(x[r : r + 1], flat, panels, None, 1, kind)[0] for r in range(20)]
     assert (np.abs(np.stack(alone) - exact) <= bound).all()
     for rows in range(1, 21):
         for team in (1, 2, 3):
-            y = product(x[:rows], flat, panels, None, team)
+            y = product(x[:rows], flat, panels, None, team, kind)
             assert bits(y) == bits(np.stack(alone[:rows]))
-        y = product(x[:rows], flat, panels, start[:rows], 2)
+        y = product(x[:rows], flat, panels, start[:rows], 2, kind)
         assert bits(y) == bits(start[:rows] + np.stack(alone[:rows]))
 
 
-def test_a_row_that_is_not_a_number_spoils_no_other() -> None:
-    _, flat = weights_of(33, 2, False)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_that_is_not_a_number_spoils_no_other(kind: str) -> None:
+    _, flat = weights_of(33, 2, kind)
     x = random(5, 9, 33)
-    good = product(x, flat, 2, None, 1)
+    good = product(x, flat, 2, None, 1, kind)
     x[4, 7], x[6, 0] = np.nan, np.inf
-    y = product(x, flat, 2, None, 2)
+    y = product(x, flat, 2, None, 2, kind)
     kept = [0, 1, 2, 3, 5, 7, 8]
     assert bits(y[kept]) == bits(good[kept])
     assert np.isnan(y[4]).all()
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
-def test_gated_products_are_right_and_of_the_same_bits_as_alone(narrow: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_gated_products_are_right_and_of_the_same_bits_as_alone(kind: str) -> None:
     depth, pairs = 37, 2
-    wide, flat = weights_of(depth, 2 * pairs, narrow)
+    wide, flat = weights_of(depth, 2 * pairs, kind)
     parts = wide.reshape(depth, pairs, 2, PANEL)
     gate, up = (parts[:, :, n].reshape(depth, -1).astype(np.float64) for n in (0, 1))
     x = random(2, 20, depth)
+    if kind == PAIRED:
+        x = cut_short(x)
+    # What is made is rounded to eight bits where the next product is the unit's.
+    error = 2**-8 if kind == PAIRED else 1e-4
     g = x @ gate
     expected = g / (1 + np.exp(-g)) * (x @ up)
     made = {}
     for rows in range(1, 21):
         for team in (1, 2, 3):
             y = np.full((rows, pairs * PANEL), np.nan, dtype=F32)
-            for me in range(team):
-                spare = np.empty(2 * ROWS * PANEL, dtype=F32)
-                multiply_gated(
-                    Matrix(x[:rows].reshape(-1), depth),
-                    Packed(flat, 0, 2 * pairs, depth),
-                    Matrix(y.reshape(-1), pairs * PANEL),
-                    rows,
-                    spare,
-                    me,
-                    team,
-                )
-            assert np.allclose(y, expected[:rows], rtol=1e-4, atol=1e-4)
+            made_of = (y.view(np.uint32) >> 16).astype(np.uint16) if kind == PAIRED else y
+            numbers, apart, deep = inputs_of(x[:rows], kind)
+            multiply_gated(
+                Matrix(numbers, apart),
+                Packed(flat, 0, 2 * pairs, deep),
+                Matrix(made_of.reshape(-1), pairs * PANEL),
+                rows,
+                np.empty(2 * ROWS * PANEL, dtype=F32),
+                units(),
+                team,
+            )
+            if kind == PAIRED:
+                y = widened(made_of)
+            assert np.allclose(y, expected[:rows], rtol=error, atol=1e-4)
             for row in range(rows):
                 assert made.setdefault(row, bits(y[row])) == bits(y[row])
 
@@ -249,14 +357,20 @@ def test_gated_products_are_right_and_of_the_same_bits_as_alone(narrow: bool) ->
 # Attention
 
 
-@pytest.mark.parametrize("width", [8, 16, 32, 64, 80, 128])
-def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(width: int) -> None:
+@pytest.mark.parametrize("heads", [1, 2, 3, HEADS])
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("width", [8, 16, 64, 80, 128])
+def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(
+    width: int, narrow: bool, heads: int
+) -> None:
     padded = -(-width // LANES) * LANES
     blocks, planes = 12, 2
     step = planes * padded * LANES
     for position in (0, 1, 14, 15, 16, 17, 31, 32, 100, 159):
         count = position + 1
-        k, v, q = random(position, count, width), random(2, count, width), random(3, width)
+        k, v, q = random(position, count, width), random(2, count, width), random(3, heads, width)
+        if narrow:
+            k, v = cut_short(k), cut_short(v)
         # What nobody wrote for this sequence is not a number.
         keys = np.zeros((blocks, planes, padded, LANES), dtype=F32)
         values = np.zeros((blocks, planes, LANES, padded), dtype=F32)
@@ -265,20 +379,25 @@ def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(widt
         for token in range(count):
             block, slot = table[token // LANES], token % LANES
             keys[block, 1, :width, slot], values[block, 1, slot, :width] = k[token], v[token]
-        query = np.zeros(padded, dtype=F32)
-        query[:width] = q
-        out = np.full(width + 3, 7, dtype=F32)
-        scores = np.full(blocks * LANES + padded, np.nan, dtype=F32)
-        scale = F32(width**-0.5)
+        query = np.zeros((heads, padded), dtype=F32)
+        query[:, :width] = q
+        out = np.full(heads * width + 3, 7, dtype=F32)
+        scores = np.full(heads * (blocks * LANES + padded), np.nan, dtype=F32)
+        if narrow:
+            keys, values = (
+                (part.view(np.uint32) >> 16).astype(np.uint16) for part in (keys, values)
+            )
         attend_once(
-            query, keys.reshape(-1), values.reshape(-1), table, padded * LANES, step, padded,
-            position, scale, scores, out, width,
+            heads, query.reshape(-1), keys.reshape(-1), values.reshape(-1), table, padded * LANES,
+            step, padded, position, F32(width**-0.5), scores, out, width,
         )  # fmt: skip
         expected = torch.nn.functional.scaled_dot_product_attention(
-            *(torch.from_numpy(a).double()[None, None] for a in (q[None], k, v))
+            *(torch.from_numpy(a).double()[:, None] for a in (q,)),
+            *(torch.from_numpy(a).double().expand(heads, -1, -1) for a in (k, v)),
         )
-        assert np.allclose(out[:width], expected[0, 0, 0].numpy(), rtol=2e-5, atol=2e-6)
-        assert out[width:].tolist() == [7, 7, 7]
+        found = out[: heads * width].reshape(heads, width)
+        assert np.allclose(found, expected[:, 0].numpy(), rtol=2e-5, atol=2e-6)
+        assert out[heads * width :].tolist() == [7, 7, 7]
 
 
 # Norms
@@ -287,7 +406,7 @@ def test_attention_equals_torchs_for_positions_across_the_borders_of_blocks(widt
 @pytest.mark.parametrize("hidden", [1, 16, 48, 64, 100, 576])
 def test_the_norm_equals_its_definition_and_leaves_other_rows_alone(hidden: int) -> None:
     step = -(-hidden // PANEL) * PANEL
-    sizes = Sizes(*[0] * 15)._replace(hidden=hidden, hidden_step=step, epsilon=1e-5, scale=1.0)
+    sizes = Sizes(*[0] * 18)._replace(hidden=hidden, hidden_step=step, epsilon=1e-5, scale=1.0)
     x = np.zeros((3, step), dtype=F32)
     x[:, :hidden] = random(hidden, 3, hidden) * F32(3)
     weight, y = random(1, hidden), np.full((3, step), 5, dtype=F32)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.forward import Span
+from inference.engine.kernels.unit import has_bf16_unit, processor
 from inference.errors import GenerationError
 from tests.inference.engine.packed_bench import (
     BLOCK,
@@ -27,10 +28,21 @@ from tests.inference.engine.packed_bench import (
 SIZES = (1, 2, 15, 16, 17, 33, 64, 100, CONTEXT)
 
 
-@pytest.fixture(scope="module")
-def benches() -> Iterator[list[PackedBench]]:
+NEEDS_UNIT = pytest.mark.skipif(not has_bf16_unit(), reason="needs a processor's bfloat16 unit")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=NEEDS_UNIT)],
+    ids=["single", "paired"],
+)
+def benches(request: pytest.FixtureRequest) -> Iterator[list[PackedBench]]:
     """The same weights on one thread and on two."""
-    made = [PackedBench(module("qwen2"), threads=threads) for threads in (1, 2)]
+    dtype = torch.bfloat16 if request.param else torch.float32
+    made = [
+        PackedBench(module("qwen2", dtype=dtype), threads=threads, paired=request.param)
+        for threads in (1, 2)
+    ]
     yield made
     for bench in made:
         bench.close()
@@ -139,6 +151,37 @@ def test_logits_equal_those_of_the_same_weights_in_double_precision(
         expected = wide(torch.tensor([tokens])).logits[0, -1].numpy()
         found = bench.alone(tokens).view(np.float32)
         assert np.allclose(found, expected, rtol=2e-4, atol=2e-4), size
+    bench.close()
+
+
+@NEEDS_UNIT
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("llama", {"width": 8, "heads": 4, "groups": 4}),
+        ("llama", {"width": 80, "heads": 2, "groups": 1}),
+        ("llama", {"hidden": 128, "heads": 4, "groups": 2, "inner": 256}),
+        ("llama", {"vocabulary": 251, "inner": 31, "hidden": 4, "heads": 1, "groups": 1}),
+        ("qwen2", {"heads": 6, "groups": 1, "hidden": 96}),
+    ],
+)
+def test_the_bfloat16_unit_comes_as_near_to_double_precision_as_transformers_in_bfloat16(
+    kind: str, how: dict
+) -> None:
+    model = module(kind, dtype=torch.bfloat16, **how)
+    bench = PackedBench(model, paired=True)
+    assert bench.forward.name == f"packed-bf16-{processor()}"
+    bound = how.get("vocabulary", VOCABULARY)
+    wide = module(kind, dtype=torch.bfloat16, **how).double()
+    ours, theirs = [], []
+    for size in SIZES:
+        tokens = [token % bound for token in prompt(size, size)]
+        expected = wide(torch.tensor([tokens])).logits[0, -1].numpy()
+        found = bench.alone(tokens).view(np.float32)
+        narrow = model(torch.tensor([tokens])).logits[0, -1].double().numpy()
+        ours.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+        theirs.append(np.linalg.norm(narrow - expected) / np.linalg.norm(expected))
+    assert 0 < np.mean(ours) <= np.mean(theirs)
     bench.close()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from inference.engine.compute_plan import plan
+from inference.engine.kernels.unit import has_bf16_unit
 from inference.engine.packing import is_packable, pack, packed_bytes
 from inference.errors import ModelStoppedError
 from inference.loader import LoadedModel, load
@@ -120,7 +124,63 @@ def test_only_what_the_kernels_compute_is_packed(
     assert not plan(config, dtype=dtype, device=CPU, context=64, adapted=True).packed
 
 
+@pytest.mark.parametrize(
+    ("told", "has"),
+    [
+        ({"NUMBA_CPU_NAME": "generic"}, False),
+        ({"NUMBA_CPU_NAME": "znver4", "NUMBA_CPU_FEATURES": "+avx512f,-avx512bf16"}, False),
+        ({"NUMBA_CPU_NAME": "znver4", "NUMBA_CPU_FEATURES": "+avx512f,+avx512bf16"}, True),
+    ],
+    ids=["generic", "without", "with"],
+)
+def test_the_bfloat16_unit_is_seen_where_kernels_are_compiled_for_it_and_only_there(
+    told: dict[str, str], has: bool
+) -> None:
+    program = "from inference.engine.kernels.unit import has_bf16_unit; print(has_bf16_unit())"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert found.stdout.strip() == str(has)
+
+
+def test_only_bfloat16_is_paired_and_its_cache_takes_half() -> None:
+    for dtype in (torch.float32, torch.float16):
+        assert not plan(LLAMA, dtype=dtype, device=CPU, context=64).paired
+    single = plan(LLAMA, dtype=torch.bfloat16, device=CPU, context=64, single=True)
+    assert (single.packed, single.paired) == (True, False)
+    paired = plan(LLAMA, dtype=torch.bfloat16, device=CPU, context=64)
+    assert paired.paired is has_bf16_unit()
+    assert paired.block_bytes == single.block_bytes // (2 if paired.paired else 1)
+    assert paired.packed_bytes == single.packed_bytes
+
+
 # Layout
+
+
+@pytest.mark.parametrize(("hidden", "inner"), [(48, 72), (64, 31), (128, 64)])
+def test_a_paired_copy_has_two_inputs_of_an_output_beside_one_another(
+    hidden: int, inner: int
+) -> None:
+    model = module("qwen2", dtype=torch.bfloat16, hidden=hidden, inner=inner)
+    weights = {name: tensor.float().numpy() for name, tensor in model.state_dict().items()}
+    pack(model, CONTEXT, paired=True)
+    copy = model.get_submodule("packed")
+    depths = {"qkv": hidden, "out": hidden, "gate_up": hidden, "down": inner, "head": hidden}
+    expected = expected_copy(weights, layers=2)
+    for name, depth in depths.items():
+        wide = expected[name].reshape(-1, depth, PANEL)
+        pairs = getattr(copy, name).float().numpy().reshape(len(wide), -1, PANEL, 2)
+        assert pairs.shape[1] == -(-depth // 2)
+        for at in range(depth):
+            assert (pairs[:, at // 2, :, at % 2] == wide[:, at]).all(), name
+        assert depth % 2 == 0 or not pairs[:, -1, :, 1].any()
+        assert getattr(copy, name).data_ptr() % PANEL == 0
+    assert copy.norms.tolist() == expected["norms"].tolist()
 
 
 def panels(matrix: Floats) -> Floats:
@@ -166,7 +226,7 @@ def expected_copy(weights: dict[str, Floats], layers: int) -> dict[str, Floats]:
 def test_the_copy_is_laid_out_as_it_is_said(dtype: torch.dtype, hidden: int) -> None:
     model = module("qwen2", dtype=dtype, hidden=hidden)
     weights = {name: tensor.float().numpy() for name, tensor in model.state_dict().items()}
-    pack(model, CONTEXT)
+    pack(model, CONTEXT, paired=False)
     packed = model.get_submodule("packed")
     for name, expected in expected_copy(weights, layers=2).items():
         found = getattr(packed, name)
@@ -181,7 +241,7 @@ def test_the_copy_is_laid_out_as_it_is_said(dtype: torch.dtype, hidden: int) -> 
 @pytest.mark.parametrize("positions", [1, CONTEXT])
 def test_rotations_are_those_of_every_position(positions: int) -> None:
     model = module("llama", width=16)
-    pack(model, positions)
+    pack(model, positions, paired=False)
     packed = model.get_submodule("packed")
     speeds = 10_000.0 ** (-np.arange(8) / 8)
     angles = np.arange(positions)[:, None] * speeds
@@ -193,7 +253,7 @@ def test_rotations_are_those_of_every_position(positions: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_its_size_is_known_beforehand_but_for_what_fills_up_panels(dtype: torch.dtype) -> None:
     model = module("qwen2", dtype=dtype, hidden=64, inner=128, vocabulary=256)
-    pack(model, CONTEXT)
+    pack(model, CONTEXT, paired=False)
     packed = model.get_submodule("packed")
     small = ("biases", "norms", "cosines", "sines")
     found = sum(t.nbytes for name, t in packed.named_buffers() if name not in small)

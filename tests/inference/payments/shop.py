@@ -20,6 +20,7 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import Mover
 from inference.payments.secured import Booked, Secured
 from inference.payments.token_contract import TokenContract
+from inference.payments.wallet_contract import Wallets
 from inference.payments.x402 import PaymentPayload, decode_header
 from inference.sent_book import SentBook
 from inference.settlement import Settlement
@@ -61,7 +62,8 @@ class Shop:
         self.channels = Channels(chain, address)
         ledger, book = ChannelLedger(), AuthorizationBook()
         self.sent = SentBook(self.database)
-        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER)
+        wallets = Wallets(chain)
+        self.mover = Mover(self.database, book, self.channels, self.token, terms, FUNDER, wallets)
         self.cashier = Cashier(self.database, ledger, book, self.mover, terms)
         self.settlement = Settlement(
             chain=chain,
@@ -86,12 +88,20 @@ class Shop:
         return payer
 
     async def reserve(
-        self, payload: dict[str, Any], quote: int, *, least: int = 1, stream: bool = False
+        self,
+        payload: dict[str, Any],
+        quote: int,
+        *,
+        least: int = 1,
+        stream: bool = False,
+        binding: bytes = b"",
     ) -> Secured:
         scheme = "exact" if "authorization" in payload else "batch-settlement"
         offers = self.cashier.offers(URL, quote)
         payment = pay(offers, scheme, payload)
-        return await self.cashier.reserve(payment, offers, least=least, stream=stream)
+        return await self.cashier.reserve(
+            payment, offers, least=least, stream=stream, binding=binding
+        )
 
     async def book(self, secured: Secured, charged: int, **more: Any) -> Booked:
         return await self.database.write(lambda tx: self.cashier.book(tx, secured, charged, **more))

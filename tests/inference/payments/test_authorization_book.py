@@ -9,7 +9,12 @@ from dataclasses import replace
 import pytest
 
 from inference.database import Database
-from inference.errors import NodeError, PaymentRefusedError
+from inference.errors import (
+    AlreadyAnsweredError,
+    InProgressError,
+    NodeError,
+    PaymentRefusedError,
+)
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.exact import VerifiedAuthorization, verify_authorization
 from inference.payments.reservation import Reservation
@@ -32,8 +37,10 @@ def verified(nonce: bytes = b"\7" * 32) -> VerifiedAuthorization:
     return verify_authorization(payment, token=TOKEN, pay_to=RECEIVER, amount=100, now=NOW)
 
 
-def reserve(database: Database, payment: VerifiedAuthorization) -> Reservation:
-    return database.write_now(lambda tx: BOOK.reserve(tx, payment, now=NOW))
+def reserve(
+    database: Database, payment: VerifiedAuthorization, binding: bytes = b""
+) -> Reservation:
+    return database.write_now(lambda tx: BOOK.reserve(tx, payment, now=NOW, binding=binding))
 
 
 def refusal(database: Database, payment: VerifiedAuthorization) -> str:
@@ -83,6 +90,63 @@ def test_an_unknown_outcome_is_never_a_fresh_payment(database: Database) -> None
     )
     move(database, "settled", reservation, None)
     assert refusal(database, verified()) == USED
+
+
+def test_a_copy_of_the_same_request_is_told_how_far_the_first_one_is(database: Database) -> None:
+    first = reserve(database, verified(), b"one request")
+    with pytest.raises(InProgressError):
+        reserve(database, verified(), b"one request")
+    assert refusal(database, verified()) == USED
+    move(database, "settling", first)
+    move(database, "settled", first, b"\1" * 32, "rcpt_of_the_first")
+    with pytest.raises(AlreadyAnsweredError) as caught:
+        reserve(database, verified(), b"one request")
+    told = caught.value
+    assert (told.receipt_id, told.transaction, told.amount) == (
+        "rcpt_of_the_first",
+        b"\1" * 32,
+        100,
+    )
+    with pytest.raises(PaymentRefusedError) as refused:
+        reserve(database, verified(), b"another request")
+    assert refused.value.code == USED
+
+
+def test_what_moved_for_nothing_is_served_to_the_request_it_paid_and_to_no_other(
+    database: Database,
+) -> None:
+    first = reserve(database, verified(), b"one request")
+    move(database, "settling", first)
+    move(database, "unknown", first, None)
+    [found] = database.read(BOOK.unsettled)
+    move(database, "conclude", found, b"\1" * 32)
+    for other in (b"", b"another request"):
+        with pytest.raises(PaymentRefusedError):
+            reserve(database, verified(), other)
+    again = reserve(database, verified(), b"one request")
+    assert again.paid_in == b"\1" * 32
+    for how in ("settling", "release"):  # it moved: neither sent again nor given back
+        with pytest.raises(NodeError, match="serving"):
+            move(database, how, again)
+    with pytest.raises(InProgressError):
+        reserve(database, verified(), b"one request")
+    assert database.write_now(lambda tx: BOOK.abandon(tx, again))
+    third = reserve(database, verified(), b"one request")
+    move(database, "recover", database.instance)  # the node stopped meanwhile
+    fourth = reserve(database, verified(), b"one request")
+    assert third.paid_in == fourth.paid_in == b"\1" * 32
+    move(database, "settled", fourth, b"\1" * 32, "rcpt_of_the_last")
+    with pytest.raises(AlreadyAnsweredError):
+        reserve(database, verified(), b"one request")
+
+
+def test_what_never_moved_can_be_presented_again(database: Database) -> None:
+    first = reserve(database, verified(), b"one request")
+    move(database, "settling", first)
+    move(database, "unknown", first, None)
+    [found] = database.read(BOOK.unsettled)
+    move(database, "conclude", found, b"")
+    assert reserve(database, verified(), b"one request").paid_in == b""
 
 
 def test_a_released_authorization_can_be_presented_again(database: Database) -> None:
@@ -147,7 +211,7 @@ def test_a_deposit_under_way_bars_its_copies_and_a_settled_one_needs_no_other(
     reservation = take()
     assert reservation is not None
     assert (reservation.amount, reservation.channel_id) == (500, deposit.channel_id)
-    with pytest.raises(PaymentRefusedError, match="under way"):
+    with pytest.raises(InProgressError, match="under way"):
         take()
     move(database, "settling", reservation)
     move(database, "settled", reservation, b"\1" * 32)

@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 
 from inference.database import Database
-from inference.errors import CorrectivePaymentError, NodeError, PaymentRefusedError
+from inference.errors import (
+    AlreadyAnsweredError,
+    CorrectivePaymentError,
+    InProgressError,
+    NodeError,
+    PaymentRefusedError,
+)
 from inference.payments.eip3009 import Authorization
+from inference.payments.exact import verify_authorization
 from inference.payments.ledger import ChannelLedger
 from inference.payments.mover import SettlementPendingError
 from inference.payments.reservation import Reservation
-from inference.payments.secured import DepositedError
+from inference.payments.secured import DepositedError, Moved
 from inference.payments.token_contract import TokenContract
 from inference.payments.x402 import decode_header
 from inference.refund import refund
@@ -173,11 +180,14 @@ def test_an_outcome_that_cannot_be_read_is_pending_and_settled_later(shop: Shop)
     assert shop.entries()[-1]["incident"] == "paid without an answer"
 
 
-def test_a_payment_that_was_collected_but_not_booked_is_found_again(shop: Shop) -> None:
+def test_a_payment_that_was_collected_but_not_booked_is_served_to_whoever_made_it(
+    shop: Shop,
+) -> None:
     payer = shop.payer()
 
     async def go() -> None:
-        secured = await shop.reserve(exactly(authorize(payer)), 700)
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700, binding=b"one request")
         collected = await shop.cashier.collect(secured)
 
         def crash(tx: Any) -> None:
@@ -188,13 +198,79 @@ def test_a_payment_that_was_collected_but_not_booked_is_found_again(shop: Shop) 
             await shop.database.write(crash)
         answer = shop.answer(await shop.book(secured, 0))
         assert answer["errorReason"] == "settlement_pending"
-        with pytest.raises(PaymentRefusedError) as caught:
-            await shop.reserve(exactly(secured.payment.authorization), 700)  # type: ignore[union-attr]  # an exact payment
-        assert caught.value.code == "settlement_pending"
+        with pytest.raises(PaymentRefusedError) as caught:  # the chain was asked: it had moved
+            await shop.reserve(exactly(payment), 700, binding=b"another request")
+        assert caught.value.code == USED
+        before = shop.token.balance_of(RECEIVER)
+        again = await shop.reserve(exactly(payment), 700, binding=b"one request")
+        failed = shop.answer(await shop.book(again, 0))
+        assert failed["errorReason"] == "settlement_pending"
+        assert failed["transaction"] == collected.moved.text  # type: ignore[union-attr]  # it moved
+        again = await shop.reserve(exactly(payment), 700, binding=b"one request")
+        served = shop.answer(await shop.book(await shop.cashier.collect(again), 700))
+        assert served["success"]
+        assert served["transaction"] == collected.moved.text  # type: ignore[union-attr]  # it moved
+        assert shop.token.balance_of(RECEIVER) == before
+        with pytest.raises(AlreadyAnsweredError):
+            await shop.reserve(exactly(payment), 700, binding=b"one request")
 
     asyncio.run(go())
-    shop.settlement.resolve()
-    assert shop.entries()[-1]["incident"] == "paid without an answer"
+
+
+def test_while_the_chain_does_not_answer_an_unknown_outcome_stays_pending(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700)
+        book = shop.cashier.authorizations
+        for how in (book.settling, book.unknown):
+            await shop.database.write(lambda tx, how=how: how(tx, secured.reservation, None))
+        with pytest.raises(SettlementPendingError):  # it did not move and still may
+            await shop.reserve(exactly(payment), 700)
+        mover = replace(shop.mover, token=TokenContract(NOWHERE, shop.token.address))
+        sold, shop.cashier = shop.cashier, replace(shop.cashier, mover=mover)
+        with pytest.raises(SettlementPendingError):
+            await shop.reserve(exactly(payment), 700)
+        shop.cashier = sold
+        receipt = shop.token.transfer(STRANGER, payment)
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.reserve(exactly(payment), 700)
+        assert caught.value.code == USED
+        found = shop.database.read(lambda tx: book.unsettled(tx))
+        assert (found, len(receipt.hash)) == ([], 32)
+
+    asyncio.run(go())
+
+
+def test_a_payer_that_comes_back_late_with_what_it_paid_in_time_is_not_asked_to_pay_again(
+    shop: Shop,
+) -> None:
+    payer = shop.payer()
+
+    ended = int(time.time()) - 60
+    book, token = shop.cashier.authorizations, shop.cashier.terms.token
+
+    async def go() -> None:
+        payment = payer.authorize(value=700, valid_before=ended)
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.reserve(exactly(payment), 700, binding=b"one request")
+        assert caught.value.code == "invalid_exact_evm_payload_authorization_valid_before"
+        in_time = verify_authorization(
+            payment, token=token, pay_to=RECEIVER, amount=700, now=ended - 100
+        )
+
+        def moved_for_nothing(tx: Any) -> None:
+            own = book.reserve(tx, in_time, now=ended - 100, binding=b"one request")
+            book.settling(tx, own)
+            book.unknown(tx, own, None)
+            book.paid(tx, own, b"\1" * 32)
+
+        await shop.database.write(moved_for_nothing)
+        again = await shop.reserve(exactly(payment), 700, binding=b"one request")
+        assert again.moved == Moved(b"\1" * 32, 700)
+
+    asyncio.run(go())
 
 
 class Full(ChannelLedger):
@@ -227,6 +303,30 @@ def test_a_payer_learns_of_its_deposit_when_the_call_is_refused_after_it(
         shop.cashier, shop.channels.reads = sold, 9
         served = await shop.reserve(payer.payload("voucher", 100), 100)
         assert (await shop.book(served, 30)).charged == 30
+
+    asyncio.run(go())
+
+
+def test_a_refund_that_is_under_way_is_no_reason_to_pay(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        served = await shop.reserve(deposit(payer, 100, 1_000), 100)
+        await shop.book(served, 30)
+        offers = shop.cashier.offers(URL, 0)
+        payment = pay(offers, "batch-settlement", payer.payload("refund", 30))
+        verified = payer.verified(payer.payload("refund", 30))
+        state = await shop.mover.channel_state(verified.channel_id, now=int(time.time()))
+        ledger = shop.cashier.ledger
+        plan = await shop.database.write(
+            lambda tx: ledger.reserve_refund(tx, verified, state=state, now=int(time.time()))
+        )
+        with pytest.raises(InProgressError) as caught:
+            await refund(payment, offers, shop.cashier, shop.settlement)
+        assert (caught.value.status, caught.value.afresh) == (503, False)
+        await shop.database.write(lambda tx: ledger.release(tx, plan.reservation))
+        answer = decode_header(await refund(payment, offers, shop.cashier, shop.settlement))
+        assert (answer["success"], answer["amount"]) == (True, "970")
 
     asyncio.run(go())
 

@@ -94,6 +94,11 @@ def test_a_voucher_above_the_balance_is_refused(till: Till) -> None:
     till.reserve(PAYER.pays(100), 100, state=onchain(100))
 
 
+def test_who_missed_its_refund_is_told_in_the_words_from_which_clients_recover(till: Till) -> None:
+    state = onchain(100, refund_nonce=1)
+    assert till.refused(PAYER.pays(101), 101, state=state) == "cumulative_amount_mismatch"
+
+
 def test_a_balance_that_a_withdrawal_will_take_counts_for_nothing(till: Till) -> None:
     state = onchain(1_000, withdraw_amount=901, withdraw_requested_at=NOW)
     assert till.refused(PAYER.pays(100), state=state) == "cumulative_exceeds_balance"

@@ -1,7 +1,7 @@
 // The official JavaScript clients, unmodified, against a node of ours.
 // Usage: node pay.mjs '{"url", "rpcUrl", "network", "key", "scheme": "batch-settlement" | "exact",
 //                       "wallet"?: {"address", "wrap"?: {"factory", "data"}}, "steps": [...]}'
-// A step is a body to POST, {"forget": true} (the client loses what it knew of its channel) or
+// A step is a body to POST, {"together": [bodies]}, {"forget": true} (the client loses what it knew of its channel) or
 // {"refund": amount | ""} ("" for all). `wallet` is a contract that `key` signs for; `wrap` makes
 // its signatures those of a wallet that is not deployed yet (ERC-6492).
 // Prints one JSON array: for each step what came of it.
@@ -58,6 +58,7 @@ async function buy(body) {
 
 async function take(step) {
   if ("forget" in step) return begin();
+  if ("together" in step) return Promise.all(step.together.map(buy));
   if (!("refund" in step)) return buy(step);
   try {
     return await scheme.refund(task.url, step.refund ? { amount: step.refund } : {});

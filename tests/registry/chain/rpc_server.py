@@ -6,7 +6,7 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = Callable[[BaseHTTPRequestHandler, dict[str, object]], None]
@@ -19,7 +19,11 @@ def rpc_server(answer: Answer) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
-            answer(self, json.loads(self.rfile.read(length)))
+            question = self.rfile.read(length)
+            # Who was killed while it asked gets no answer.
+            if len(question) == length:
+                with suppress(ConnectionError):
+                    answer(self, json.loads(question))
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -1,0 +1,84 @@
+"""The node's rounds: what fails is tried again later and later, told, and made up for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from inference.rounds import Rounds
+from registry.errors import ChainUnreachableError
+
+
+@dataclass
+class Steps:
+    """Notes what it is asked; steps in `broken` fail."""
+
+    broken: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    now: float = 1_000.0
+
+    def rescue(self) -> None:
+        self._do("rescue")
+
+    def tick(self) -> None:
+        self._do("tick")
+
+    def anchor(self) -> None:
+        self._do("anchor")
+
+    def clock(self) -> float:
+        return self.now
+
+    def _do(self, step: str) -> None:
+        if step in self.broken:
+            raise ChainUnreachableError(f"no {step}")
+        self.done.append(step)
+
+    def go(self, rounds: Rounds, seconds: float) -> None:
+        """Let so much time pass, going round as `Rounds.run` would."""
+        until = self.now + seconds
+        while self.now + rounds.pause_s() <= until:
+            self.now += rounds.pause_s()
+            rounds.go()
+        self.now = until
+
+
+def make(*broken: str) -> tuple[Steps, Rounds]:
+    steps = Steps(set(broken))
+    return steps, Rounds(steps, look_s=15, every_s=60, clock=steps.clock)
+
+
+def test_withdrawals_are_looked_for_often_and_all_else_now_and_then() -> None:
+    steps, rounds = make()
+    steps.go(rounds, 60)
+    assert steps.done == ["rescue"] * 4 + ["tick", "anchor"]
+    assert rounds.error == ""
+
+
+def test_a_step_that_fails_stops_no_other() -> None:
+    steps, rounds = make("rescue", "tick")
+    steps.go(rounds, 200)
+    assert set(steps.done) == {"anchor"}
+    assert "rescue fails" in rounds.error
+    assert "tick fails" in rounds.error
+
+
+def test_what_fails_is_tried_at_growing_intervals_up_to_the_longest() -> None:
+    _, rounds = make("rescue")
+    pauses = []
+    for _ in range(6):
+        pauses.append(rounds.pause_s())
+        rounds.go()
+    assert pauses == [15, 30, 60, 60, 60, 60]
+
+
+def test_an_hour_of_failures_is_told_and_made_up_for_at_the_first_round_after_it() -> None:
+    steps, rounds = make("rescue", "tick", "anchor")
+    steps.go(rounds, 3_600)
+    assert steps.done == []
+    assert "tick fails for 34" in rounds.error
+    assert "no tick" in rounds.error
+    steps.broken.clear()
+    steps.go(rounds, 60)
+    assert steps.done[:3] == ["rescue", "tick", "anchor"]
+    assert rounds.error == ""
+    assert rounds.pause_s() == 15
