@@ -172,8 +172,8 @@ def _row(node: Node, entry: CatalogEntry) -> dict[str, object]:
         "leases": standing.leases,
         "paid_at": int(standing.paid_at),
         "loaded_at": int(standing.loaded_at),
-        "price": asdict(price),
-        "exact_price": asdict(entry.exact_price or price),
+        "price": price.to_json(),
+        "exact_price": (entry.exact_price or price).to_json(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 from fastapi import APIRouter, Response
 
@@ -59,8 +58,8 @@ def describe(node: Node, entry: CatalogEntry) -> dict[str, object]:
             "device": loaded.device,
             "dtype": loaded.dtype,
             "engine": entry.engine.facts.to_json(),
-            "price": asdict(entry.price),
-            "exact_price": asdict(entry.exact_price or entry.price),
+            "price": entry.price.to_json(),
+            "exact_price": (entry.exact_price or entry.price).to_json(),
             "node": node.signer.address,
         },
     }

@@ -6,7 +6,7 @@ a payer's plan takes off (`plans`) only lowers it further.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from inference.errors import NodeError
@@ -64,6 +64,11 @@ class Price:
     def most_ms(self) -> int:
         """The most milliseconds of a call that are charged."""
         return self.most_seconds * _MS
+
+    def to_json(self) -> dict[str, int]:
+        """Return its parts by name; seconds only where they cost something."""
+        parts = asdict(self)
+        return parts if self.per_second else dict(list(parts.items())[:3])
 
 
 @dataclass(frozen=True)

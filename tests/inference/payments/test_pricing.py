@@ -117,3 +117,10 @@ def test_a_discount_is_never_above_the_price_and_its_fraction_is_the_payers(
     assert discounted(listed, 0) == listed
     assert discounted(listed, 1000) == 0
     assert discounted(listed, low) * 1000 <= listed * (1000 - low)
+
+
+def test_a_price_is_shown_with_seconds_only_where_they_cost_something() -> None:
+    tokens = {"per_call": 1, "input_per_million": 2, "output_per_million": 3}
+    assert Price(**tokens).to_json() == tokens
+    timed = tokens | {"per_second": 4, "most_seconds": 5}
+    assert Price(**timed).to_json() == timed

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from inference.audit.accounts import Accounts
 from inference.audit.bodies import SettlementBody
+from inference.audit.plan_accounts import PlanAccounts
 from inference.claiming import ClaimPolicy
 from inference.database import Database
 from inference.payments.channel import DepositPayment
@@ -158,7 +159,7 @@ class Stall:
         notes = [entry for entry in self.entries() if "action" in entry]
         times = Counter((entry["action"], entry["transaction"]) for entry in notes)
         assert set(times.values()) <= {1}, times
-        accounts = Accounts("eip155:31337")
+        accounts = Accounts("eip155:31337", PlanAccounts({}.__getitem__))
         last: dict[bytes, int] = {}
         for payer in payers:
             found = self.database.read(account(self.shop.cashier.ledger, payer))
