@@ -32,8 +32,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import httpx
 from payments_bench.load import Turn, run
 from payments_bench.market import opened
+from payments_bench.our_node import BREAKDOWN
 from payments_bench.sides import OFFICIAL, OFFICIAL_PIP, OURS, PAID, Side, set_up
 from rich.console import Console
 
@@ -43,6 +45,7 @@ _CONCURRENCY: Final = (1, 8, 32)
 # Calls of a turn: each takes about a second.
 _CALLS: Final = {OURS: 1200, OFFICIAL: 300, OFFICIAL_PIP: 96, "official_402": 1200}
 _UNPAID_CALLS: Final = 2400
+_BREAKDOWN_CALLS: Final = 300
 # Which part of that a turn is while nothing is measured, or quickly.
 _SMALL: Final = 6
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str]) -> None:
                 asyncio.run(opening)
         chosen = [s for s in sides if not options.only or s in options.only.split(",")]
         measured = asyncio.run(_measure({name: sides[name] for name in chosen}, options))
+        steps = _breakdown(sides[OURS]) if OURS in chosen else {}
     result = {
         "bench": "payments",
         "machine": f"{processors()} x {platform.machine()}",
@@ -85,6 +89,7 @@ def main(arguments: Sequence[str]) -> None:
             for name, found in measured.items()
         },
         "goals": _goals(measured) if not options.only else {},
+        "breakdown_us": steps,
     }
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
@@ -105,6 +110,17 @@ async def _measure(sides: Mapping[str, Side], options: argparse.Namespace) -> _M
                 if number:
                     measured[name][concurrency].append(turn)
     return measured
+
+
+def _breakdown(side: Side) -> dict[str, float]:
+    """Return what each step of a paid call takes, one call at a time."""
+    address = f"http://127.0.0.1:{side.process.port}{BREAKDOWN}"
+    httpx.get(address)
+    turn = asyncio.run(run(side.process.port, side.requests(1, _BREAKDOWN_CALLS)))
+    steps: dict[str, float] = httpx.get(address).json()
+    whole = round(statistics.mean(turn.calls) * 1e6, 1)
+    rest = round(whole - sum(steps.values()), 1)
+    return {"whole call": whole, **steps, "HTTP, routing, threads and all else": rest}
 
 
 def _figures(turns: Sequence[Turn]) -> dict[str, float]:

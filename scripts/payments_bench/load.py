@@ -63,8 +63,9 @@ class _Worker(asyncio.Protocol):
         """Send the next request, or end."""
         message = next(self._requests, None)
         if message is None:
+            if not self.done.done():
+                self.done.set_result(self._times)
             self._transport.close()
-            self.done.set_result(self._times)
             return
         self._began = time.perf_counter()
         self._transport.write(message)

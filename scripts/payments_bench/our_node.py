@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from inference.api.app import create_app
@@ -28,8 +29,10 @@ from inference.engine.classifier import Classifier
 from inference.node import Node
 from inference.server import SWITCH_S, listen, uvicorn_server
 from payments_bench.market import NAME
+from payments_bench.stopwatch import Stopwatches
 
 UNPAID: Final = "/unpaid"
+BREAKDOWN: Final = "/breakdown"
 _IDS: Final = (5, 7, 11, 13)
 _SCORES: Final = {"no": 0.25, "yes": 0.75}
 
@@ -49,7 +52,7 @@ def silence(entry: CatalogEntry) -> None:
     vars(entry.engine).update(read=_read, score=_score)
 
 
-def app(node: Node) -> FastAPI:
+def app(node: Node, watches: Stopwatches) -> FastAPI:
     """Return the node's application with the unpaid route beside the paid one."""
     application = create_app(node)
 
@@ -60,7 +63,11 @@ def app(node: Node) -> FastAPI:
             body = b"".join([piece async for piece in work.perform()])
         return Response(body, media_type="application/json")
 
+    async def breakdown(_: Request) -> Response:
+        return JSONResponse(watches.lap())
+
     application.router.routes.append(Route(UNPAID, unpaid, methods=["POST"]))
+    application.router.routes.append(Route(BREAKDOWN, breakdown))
     return application
 
 
@@ -76,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     sys.setswitchinterval(SWITCH_S)
     listener = listen("127.0.0.1", options.port)
     listener.listen()
-    server = uvicorn_server(app(node), node.config.door)
+    server = uvicorn_server(app(node, Stopwatches()), node.config.door)
     if options.profile is None:
         server.run(sockets=[listener])
         return

@@ -386,3 +386,47 @@ for i in range(100_000):
         told = max([told, *(int(line) for line in process.stdout.read().split()[:-1])])
     with open_database(tmp_path) as database:
         assert told < count(database)
+
+
+def test_only_what_is_durable_waits_for_the_disk(database: Database) -> None:
+    def waits(tx: Connection) -> bool:
+        if tx.dialect.name == "sqlite":
+            return bool(tx.exec_driver_sql("PRAGMA synchronous").scalar() == 2)
+        return bool(tx.exec_driver_sql("SHOW synchronous_commit").scalar() == "on")
+
+    assert database.write_now(waits)
+    assert not database.write_now(waits, durable=False)
+    assert database.write_now(waits)
+
+    entered, leave = threading.Event(), threading.Event()
+
+    async def together() -> list[bool]:
+        blocked = database.write(lambda tx: (entered.set(), leave.wait()))
+        await asyncio.to_thread(entered.wait)
+        waiting = [database.write(waits, durable=durable) for durable in (False, True, False)]
+        leave.set()
+        await blocked
+        return await asyncio.gather(*waiting)
+
+    lazy, durable, other = asyncio.run(together())
+    assert durable
+    # In a file, one durable member takes its whole group with it.
+    shared = database.read(lambda tx: tx.dialect.name) == "sqlite"
+    assert (lazy, other) == (shared, shared)
+
+
+def test_what_was_not_durable_survives_a_kill_too(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from inference.database import Database
+database = Database("sqlite:///{tmp_path}/node.db", chain_id=31337, channels="0xC", node="0xN")
+database.write_now(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x)"), durable=False)
+for i in range(20):
+    sql = "INSERT INTO t VALUES (?)"
+    database.write_now(lambda tx: tx.exec_driver_sql(sql, (i,)), durable=False)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with open_database(tmp_path) as database:
+        assert count(database) == 20

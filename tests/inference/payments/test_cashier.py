@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -364,3 +365,36 @@ def test_a_refund_is_in_the_log_whether_or_not_its_channel_can_be_read_afterward
     assert account is not None
     assert (account.chain.balance, account.charged) == (30, 30)
     assert shop.token.balance_of(payer.key.address) == 10**6 - 30
+
+
+class NotingDatabase(Database):
+    """Notes which writes were to be on disk before they are told."""
+
+    noted: list[bool]
+
+    def write(self, function: Any, *, durable: bool = True) -> Any:
+        self.noted.append(durable)
+        return super().write(function, durable=durable)
+
+
+def test_only_what_nothing_durable_follows_waits_for_the_disk(
+    devnet: Devnet, deployment: Deployment, tmp_path: Path
+) -> None:
+    owner = {"chain_id": 31337, "channels": deployment.payment_channels, "node": RECEIVER}
+    with NotingDatabase(f"sqlite:///{tmp_path}/node.db", **owner) as database:  # type: ignore[arg-type]  # a mix of types
+        database.noted = []
+        shop = Shop(devnet.chain, deployment, database)
+        payer = shop.payer()
+
+        async def go() -> None:
+            await shop.book(await shop.reserve(deposit(payer, 100, 1_000), 100), 100)
+            assert all(database.noted)
+            database.noted.clear()
+            called = await shop.reserve(payer.payload("voucher", 200), 100)
+            assert database.noted == [False]
+            await shop.book(called, 100)
+            assert database.noted == [False, True]
+            await shop.reserve(payer.payload("voucher", 300), 100, stream=True)
+            assert database.noted == [False, True, True]
+
+        asyncio.run(go())
