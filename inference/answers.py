@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from inference import schema
+from inference.answers_config import AnswersConfig
 from inference.call import Answer
-from inference.config import AnswersConfig
 from inference.errors import ConflictError, InProgressError, NodeError, RequestError
 from inference.payments.identifier import Ticket
 from inference.prepared import Prepared

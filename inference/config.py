@@ -13,11 +13,13 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
+from inference.answers_config import AnswersConfig, read_answers
 from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.claiming import ClaimPolicy
+from inference.door_config import DoorConfig, read_door
 from inference.limit_config import LimitConfig, read_limits
+from inference.observer_config import ObserverConfig, read_observer
 from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.payments.wallet import MOST_GAS
@@ -58,48 +60,6 @@ class ModelConfig:
     folder: Path | None
     price: Price
     exact_price: Price | None = None
-
-
-@dataclass(frozen=True)
-class ObserverConfig:
-    """Who may see how the node does; prompts, answers and payers are in none of it.
-
-    `metrics` answers /metrics, to this machine only unless `metrics_public`; `trace_endpoint` is
-    an OTLP/HTTP address and `call_log` a file, "-" for stderr; both empty are off.
-    """
-
-    metrics: bool = True
-    metrics_public: bool = False
-    trace_endpoint: str = ""
-    call_log: str = ""
-
-
-@dataclass(frozen=True)
-class AnswersConfig:
-    """How long and how large the answers of calls that their payers named are kept for retries.
-
-    In seconds and bytes, of one payer and of all; `keep_s` 0 keeps none. `required` refuses paid
-    calls without a payment identifier.
-    """
-
-    keep_s: int = 24 * 3600
-    payer_bytes: int = 64 * 1024**2
-    total_bytes: int = 1024**3
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class DoorConfig:
-    """What one connection may take before it is shown out; see `door`. Seconds and bytes.
-
-    Behind a reverse proxy all payers have its address: raise `max_connections_per_address` there.
-    """
-
-    max_connections: int = 4096
-    max_connections_per_address: int = 512
-    max_header_bytes: int = 32 * 1024
-    header_timeout_s: int = 10
-    body_timeout_s: int = 30
 
 
 @dataclass(frozen=True)
@@ -198,9 +158,9 @@ def _node(
         memory_budget_bytes=section.integer("memory_budget_bytes", 0),
         unload_when_full=section.flag("unload_when_full", False),
         operator=_address("node.operator", section.text("operator", "")),
-        observer=_observer(section, registry.path.parent),
-        answers=_answers(section.section("answers")),
-        door=_door(section),
+        observer=read_observer(section, registry.path.parent),
+        answers=read_answers(section.section("answers")),
+        door=read_door(section),
         models=models,
     )
     section.finish()
@@ -220,66 +180,6 @@ def _claims(section: Section) -> ClaimPolicy:
     )
     section.finish()
     return policy
-
-
-def _observer(section: Section, folder: Path) -> ObserverConfig:
-    log = section.text("call_log", "")
-    return ObserverConfig(
-        metrics=section.flag("metrics", True),
-        metrics_public=section.flag("metrics_public", False),
-        trace_endpoint=_endpoint(section.text("trace_endpoint", "")),
-        call_log=log if log in ("", "-") else str(folder / log),
-    )
-
-
-def _answers(section: Section) -> AnswersConfig:
-    most = 2**50
-    defaults = AnswersConfig()
-    answers = AnswersConfig(
-        keep_s=section.integer("keep_s", defaults.keep_s, high=365 * 24 * 3600),
-        payer_bytes=section.integer("payer_bytes", defaults.payer_bytes, low=1, high=most),
-        total_bytes=section.integer("total_bytes", defaults.total_bytes, low=1, high=most),
-        required=section.flag("required", defaults.required),
-    )
-    section.finish()
-    if answers.required and not answers.keep_s:
-        raise ConfigError(
-            "node.answers.required asks for identifiers, and keep_s 0 keeps nothing by them",
-            hint="set keep_s to the seconds in which a payer may fetch a lost answer",
-        )
-    return answers
-
-
-def _door(section: Section) -> DoorConfig:
-    default = DoorConfig()
-    return DoorConfig(
-        max_connections=section.integer("max_connections", default.max_connections, low=1),
-        max_connections_per_address=section.integer(
-            "max_connections_per_address", default.max_connections_per_address, low=1
-        ),
-        # A payment with its deposit takes about 4 KiB.
-        max_header_bytes=section.integer("max_header_bytes", default.max_header_bytes, low=8192),
-        header_timeout_s=section.integer(
-            "header_timeout_s", default.header_timeout_s, low=1, high=600
-        ),
-        body_timeout_s=section.integer("body_timeout_s", default.body_timeout_s, low=1, high=600),
-    )
-
-
-def _endpoint(text: str) -> str:
-    """Return where traces go; a bare address gets OTLP's own path. Passwords are refused."""
-    if not text:
-        return ""
-    try:
-        parts = urlsplit(text)
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        named = False
-    if not named or not text.isprintable() or " " in text:
-        raise ConfigError("node.trace_endpoint must be an http:// or https:// address")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError("node.trace_endpoint must be an address without user, query or fragment")
-    return text if parts.path.strip("/") else f"{text.rstrip('/')}/v1/traces"
 
 
 def _check_settling(config: NodeConfig) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from inference.config import DoorConfig
+from inference.door_config import DoorConfig
 
 # File descriptors kept for the database, models, the chain and the operator.
 _OWN_FILES: Final = 256

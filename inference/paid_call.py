@@ -122,7 +122,7 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
             raise SettlementPendingError() from refusal
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
-        header = till.cashier.deposit_response(error.moved, error.payer)
+        header = error.response(till.cashier.network)
         return Answer(error.status, b"", paid_headers(header), error)
     if isinstance(work, Generates):
         work.payer = secured.reservation.payer

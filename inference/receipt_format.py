@@ -213,6 +213,14 @@ class Receipt(ReceiptFacts):
         """How the charge came about, None where it is the list price of tokens alone."""
         return None
 
+    def encode(self) -> bytes:
+        """Return the canonical bytes: made once, they are signed and stored."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return super().encode()
+
 
 @dataclass(frozen=True)
 class PlannedReceipt(Receipt):
@@ -245,14 +253,6 @@ class ReceiptKind(NestedKind):
         named = value.get("format") if isinstance(value, Mapping) else None
         kind = PlannedReceipt if named == PlannedReceipt.FORMAT else Receipt
         return kind.from_json(value, path)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes: made once, they are signed and stored."""
-        return self._bytes
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return super().encode()
 
 
 def parse_receipt(data: bytes) -> Receipt:

@@ -175,7 +175,7 @@ async def record(
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
-        header = till.cashier.response(booked, statement.extensions)
+        header = booked.response(statement.extensions)
         # Where money may have moved for nothing, the same payment is to be served.
         if sale.ticket is not None and answer is not None and not booked.pending:
             till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from inference.config import DoorConfig, NodeConfig
+from inference.config import NodeConfig
+from inference.door_config import DoorConfig
 from registry.errors import ConfigError
 from registry.terminal import Terminal
 

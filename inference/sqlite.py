@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -103,8 +103,8 @@ class _Transaction:
 
     def commit(self) -> None:
         """Keep it, unless it was undone."""
-        driver = self._connection.connection.dbapi_connection
-        if isinstance(driver, sqlite3.Connection) and driver.in_transaction:
+        driver: Any = self._connection.connection.dbapi_connection
+        if driver.in_transaction:
             drive(self._connection, "COMMIT")
 
     def rollback(self) -> None:
@@ -139,8 +139,8 @@ def _begin_reading(connection: Connection) -> None:
 
 
 def _begin_writing(connection: Connection) -> None:
-    driver = connection.connection.dbapi_connection
-    if isinstance(driver, sqlite3.Connection) and not driver.in_transaction:
+    driver: Any = connection.connection.dbapi_connection
+    if not driver.in_transaction:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

@@ -33,7 +33,7 @@ ONLY = {
         "inference/demo",
         "scripts",
     ],
-    "fastapi": ["inference/api"],
+    "fastapi": ["inference/api", "scripts/payments_bench"],
     "sqlite3": ["inference/sqlite.py"],
     "ipfshttpclient": ["registry/ipfs/kubo.py"],
     "solcx": ["scripts/compile_contracts.py"],

@@ -35,16 +35,11 @@ from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
 from inference.payments.wallet import Approval, WalletSignatureError
-from inference.payments.x402 import PaymentPayload, settle_response
+from inference.payments.x402 import PaymentPayload
 from registry.errors import WeightproofError
 
 _ZERO: Final = bytes(32)
 _Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
-_NOT_SERVED: Final = ("not_served", "nothing was served or charged")
-_PENDING: Final = (
-    "settlement_pending",
-    "nothing was served; the payment may have moved: do not pay again, send the same one again",
-)
 _EXPIRED: Final = "invalid_exact_evm_payload_authorization_valid_before"
 # What is written beside a reservation, in its transaction.
 Claim: TypeAlias = Callable[[Connection, Reservation], None]
@@ -125,7 +120,7 @@ class Cashier:
 
     def stream_head(self, secured: Secured) -> str:
         """Return the PAYMENT-RESPONSE of a stream's head; its quote was charged by `reserve`."""
-        return self.response(self._booked(secured, 0, 0, secured.reservation.extra()), {})
+        return self._booked(secured, 0, 0, secured.reservation.extra()).response({})
 
     async def collect(self, secured: Secured) -> Secured:
         """Move the money of an `exact` payment; a channel's is claimed later."""
@@ -161,30 +156,6 @@ class Cashier:
         else:
             ended = self.ledger.release(tx, reservation)
         return self._booked(secured, charged, ended.claimable, ended.extra())
-
-    def response(self, booked: Booked, extensions: Mapping[str, object]) -> str:
-        """Return the PAYMENT-RESPONSE of a finished call."""
-        return settle_response(
-            success=booked.success,
-            network=booked.network,
-            payer=booked.payer,
-            transaction=booked.moved.text if booked.moved else "",
-            amount=booked.moved.amount if booked.moved else None,
-            error=None if booked.success else _PENDING if booked.pending else _NOT_SERVED,
-            extra=booked.extra,
-            extensions=extensions,
-        )
-
-    def deposit_response(self, moved: Moved, payer: str) -> str:
-        """Return the PAYMENT-RESPONSE of a deposit whose call was not served."""
-        return settle_response(
-            success=True,
-            network=self.network,
-            payer=payer,
-            transaction=moved.text,
-            amount=moved.amount,
-            extra={"chargedAmount": "0"},
-        )
 
     async def _approved(self, verify: Callable[..., _Verified]) -> _Verified:
         """Verify; where all is well but the signature no key's, ask the payer's contract."""
@@ -247,7 +218,7 @@ class Cashier:
             if moved is None:
                 raise
             raise DepositedError(error, moved, verified.payment.config.payer) from error
-        return Secured(reservation, verified, moved)
+        return Secured(_made(reservation), verified, moved)
 
     async def _reserve_exact(self, payment: PaymentPayload, wanted: _Wanted) -> Secured:
         parsed = parse_authorization(payment.payload)

@@ -10,9 +10,15 @@ from inference.errors import NodeError, UnavailableError
 from inference.payments.exact import VerifiedAuthorization
 from inference.payments.reservation import Reservation
 from inference.payments.verification import VerifiedPayment
+from inference.payments.x402 import settle_response
 from registry.errors import WeightproofError
 
 _ZERO: Final = bytes(32)
+_NOT_SERVED: Final = ("not_served", "nothing was served or charged")
+_PENDING: Final = (
+    "settlement_pending",
+    "nothing was served; the payment may have moved: do not pay again, send the same one again",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,17 @@ class DepositedError(NodeError):
         self.code = cause.code if isinstance(cause, NodeError) else self.code
         self.moved = moved
         self.payer = payer
+
+    def response(self, network: str) -> str:
+        """Return the PAYMENT-RESPONSE that tells the payer; `network` is the chain's x402 name."""
+        return settle_response(
+            success=True,
+            network=network,
+            payer=self.payer,
+            transaction=self.moved.text,
+            amount=self.moved.amount,
+            extra={"chargedAmount": "0"},
+        )
 
 
 @dataclass(frozen=True)
@@ -89,3 +106,16 @@ class Booked:
     def transaction(self) -> bytes:
         """The transaction that moved money for this call, zero if none did."""
         return self.moved.transaction if self.moved else _ZERO
+
+    def response(self, extensions: Mapping[str, object]) -> str:
+        """Return the PAYMENT-RESPONSE of a finished call."""
+        return settle_response(
+            success=self.success,
+            network=self.network,
+            payer=self.payer,
+            transaction=self.moved.text if self.moved else "",
+            amount=self.moved.amount if self.moved else None,
+            error=None if self.success else _PENDING if self.pending else _NOT_SERVED,
+            extra=self.extra,
+            extensions=extensions,
+        )

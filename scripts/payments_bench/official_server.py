@@ -45,7 +45,8 @@ def create_app(options: argparse.Namespace) -> Any:
     facilitator.register([options.network], BatchSettlementEvmFacilitator(signer, authorizer))
     server = x402ResourceServer(facilitator)
     settings = BatchSettlementEvmSchemeServerConfig(receiver_authorizer_signer=authorizer)
-    server.register(options.network, BatchSettlementEvmScheme(authorizer.address, settings))
+    scheme: Any = BatchSettlementEvmScheme(authorizer.address, settings)
+    server.register(options.network, scheme)
     price = {
         "amount": str(options.price),
         "asset": options.asset,
@@ -58,7 +59,8 @@ def create_app(options: argparse.Namespace) -> Any:
         "network": options.network,
     }
     app = FastAPI()
-    pay = payment_middleware({f"POST {options.path}": {"accepts": accepts}}, server)
+    routes: Any = {f"POST {options.path}": {"accepts": accepts}}
+    pay = payment_middleware(routes, server)
     app.middleware("http")(pay)
 
     @app.post(options.path)
@@ -70,9 +72,9 @@ def create_app(options: argparse.Namespace) -> Any:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        from eth_keys import keys
+        from eth_keys.datatypes import PrivateKey
 
-        return {"backend": type(keys.PrivateKey(b"\1" * 32).backend).__name__}
+        return {"backend": type(PrivateKey(b"\1" * 32).backend).__name__}
 
     return app
 

@@ -11,6 +11,8 @@ from inference.audit.log import AuditLog
 from inference.payments import cashier
 from inference.payments.cashier import Cashier
 from inference.payments.ledger import ChannelLedger
+from inference.payments.secured import Booked
+from inference.prepared import drive
 from inference.statements import Statements
 
 _STEPS: Final[tuple[tuple[Any, str, str], ...]] = (
@@ -21,7 +23,7 @@ _STEPS: Final[tuple[tuple[Any, str, str], ...]] = (
     (Statements, "about", "receipts: make and sign both"),
     (AuditLog, "append", "log: entry and tree"),
     (sale, "store_receipt", "receipt: store"),
-    (Cashier, "response", "write the answer's header"),
+    (Booked, "response", "write the answer's header"),
 )
 
 
@@ -33,7 +35,6 @@ class Stopwatches:
         self._times: Final[dict[str, list[float]]] = {}
         for place, name, step in _STEPS:
             setattr(place, name, self._watched(getattr(place, name), step))
-        drive = sqlite.drive
         commit = {
             False: self._watched(drive, "commit the reservation, without fsync"),
             True: self._watched(drive, "commit the charge, with fsync"),

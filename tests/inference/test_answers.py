@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from inference.answers import AnswerBook, is_final
+from inference.answers_config import AnswersConfig
 from inference.api.responses import respond
 from inference.call import Answer, Call
-from inference.config import AnswersConfig
 from inference.database import Database
 from inference.errors import (
     ConflictError,

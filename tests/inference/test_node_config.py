@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from inference.answers_config import AnswersConfig
 from inference.claiming import ClaimPolicy
-from inference.config import AnswersConfig, NodeConfig, ObserverConfig, load, node_url
+from inference.config import NodeConfig, load, node_url
+from inference.observer_config import ObserverConfig
 from inference.payments.pricing import Price
 from registry.devnet_file import add_model
 from registry.errors import ConfigError

@@ -107,7 +107,7 @@ class Shop:
         return await self.database.write(lambda tx: self.cashier.book(tx, secured, charged, **more))
 
     def answer(self, booked: Booked) -> dict[str, Any]:
-        return decode_header(self.cashier.response(booked, {}))
+        return decode_header(booked.response({}))
 
     def entries(self) -> list[dict[str, Any]]:
         """What the log says, oldest first."""

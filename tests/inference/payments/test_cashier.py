@@ -297,7 +297,7 @@ def test_a_payer_learns_of_its_deposit_when_the_call_is_refused_after_it(
             await shop.reserve(deposit(payer, 100, 1_000), 100)
         error = caught.value
         assert (error.status, error.payer) == (status, payer.key.address)
-        answer = decode_header(sold.deposit_response(error.moved, error.payer))
+        answer = decode_header(error.response(sold.network))
         assert (answer["success"], answer["amount"]) == (True, "1000")
         assert answer["transaction"] == error.moved.text
         assert answer["extra"] == {"chargedAmount": "0"}
