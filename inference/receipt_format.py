@@ -208,6 +208,14 @@ class Receipt(ReceiptFacts):
         values = {field.name: getattr(facts, field.name) for field in fields(ReceiptFacts)}
         return kind(**values, seq=seq, prev=prev, node=node)
 
+    def encode(self) -> bytes:
+        """Return the canonical bytes: made once, they are signed and stored."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return super().encode()
+
     @property
     def plan(self) -> PlanFacts | None:
         """How the charge came about, None where it is the list price of tokens alone."""
@@ -245,14 +253,6 @@ class ReceiptKind(NestedKind):
         named = value.get("format") if isinstance(value, Mapping) else None
         kind = PlannedReceipt if named == PlannedReceipt.FORMAT else Receipt
         return kind.from_json(value, path)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes: made once, they are signed and stored."""
-        return self._bytes
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return super().encode()
 
 
 def parse_receipt(data: bytes) -> Receipt:
