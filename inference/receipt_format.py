@@ -208,6 +208,14 @@ class Receipt(ReceiptFacts):
         values = {field.name: getattr(facts, field.name) for field in fields(ReceiptFacts)}
         return kind(**values, seq=seq, prev=prev, node=node)
 
+    def encode(self) -> bytes:
+        """Return the canonical bytes: made once, they are signed and stored."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return super().encode()
+
     @property
     def plan(self) -> PlanFacts | None:
         """How the charge came about, None where it is the list price of tokens alone."""

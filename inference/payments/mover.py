@@ -30,7 +30,12 @@ from inference.payments.verification import Terms, VerifiedPayment
 from inference.payments.wallet import Approval, WalletSignatureError
 from inference.payments.wallet_contract import Wallets
 from registry.chain.block import TxReceipt
-from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
+from registry.errors import (
+    ChainError,
+    TransactionFailedError,
+    TransactionRefusedError,
+    TransactionUnknownError,
+)
 from registry.signing.signer import Signer
 
 Taken = TypeVar("Taken")
@@ -99,6 +104,8 @@ class Mover:
                     collector=self.terms.collector,
                     approval=payment.approval,
                 )
+            except TransactionRefusedError:
+                raise  # our own gas money or nonce is at fault, not the payer's deposit
             except TransactionFailedError as error:
                 why = error.reason or error.message
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sha3 import keccak_256  # type: ignore[import-untyped]
+from sha3 import keccak_256  # type: ignore[import-untyped]  # it has no types
 
 
 def keccak(data: bytes) -> bytes:

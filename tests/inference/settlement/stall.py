@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from eth_abi.abi import encode
-from inference.exclusive import Exclusive
 from sqlalchemy import Connection
 
 from inference.audit.accounts import Accounts
@@ -69,7 +68,7 @@ class Stall:
             fees=self.fees,
         )
         self.shop = Shop(self.chain, self.deployment, self.database)
-        self.shop.sent = SentBook(self.database, Exclusive(address))
+        self.shop.sent = SentBook(self.database)
         self.chain.keep(self.shop.sent)
         self.settlement: Settlement = replace(
             self.shop.settlement, book=self.shop.sent, policy=self.policy
