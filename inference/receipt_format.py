@@ -221,14 +221,6 @@ class Receipt(ReceiptFacts):
         """How the charge came about, None where it is the list price of tokens alone."""
         return None
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes: made once, they are signed and stored."""
-        return self._bytes
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return super().encode()
-
 
 @dataclass(frozen=True)
 class PlannedReceipt(Receipt):
