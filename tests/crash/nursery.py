@@ -38,6 +38,7 @@ _LATE = (
 
 
 def main() -> None:
+    kill_points.die_with_parent()
     for name in _LATE:
         importlib.import_module(name)
     # What is here now is for ever: a collector that visits it would copy every page of it.
