@@ -123,7 +123,7 @@ def offer_domain(chain_id: int, node: str) -> Domain:
 
 def price_of_rate(rate: RateFacts) -> Price:
     """Return the price that an offer states."""
-    return Price(**vars(rate))
+    return Price(**{name: getattr(rate, name) for name in RateFacts.FIELDS})
 
 
 def _find(tx: Connection, digest: bytes) -> PriceOffer | None:

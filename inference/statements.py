@@ -111,7 +111,9 @@ class Statements:
         kind: type[ReceiptFacts] = ReceiptFacts
         if plan is not None:
             kind = PlannedReceiptFacts
-            payment = PlannedPaymentFacts(**vars(payment), plan=plan)
+            payment = PlannedPaymentFacts(
+                **{name: getattr(payment, name) for name in PaymentFacts.FIELDS}, plan=plan
+            )
         facts = kind(
             id=outcome.receipt_id,
             status=outcome.status,

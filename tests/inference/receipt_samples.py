@@ -94,8 +94,12 @@ PAYMENT = PaymentFacts(
 def planned(plan: PlanFacts, **payment: Any) -> ReceiptFacts:
     """Return the facts of a call that a plan had a part in; keywords change its payment."""
     facts = call(**payment)
-    paid = PlannedPaymentFacts(**vars(facts.payment), plan=plan)
-    return PlannedReceiptFacts(**(vars(facts) | {"payment": paid}))
+    paid = PlannedPaymentFacts(
+        **{name: getattr(facts.payment, name) for name in PaymentFacts.FIELDS}, plan=plan
+    )
+    return PlannedReceiptFacts(
+        **({name: getattr(facts, name) for name in ReceiptFacts.FIELDS} | {"payment": paid})
+    )
 
 
 # What the sample call costs with a contract of 10 %: 128 less 12.8, and the fraction of it.
