@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.profile is None:
         server.run(sockets=[listener])
         return
+    # uvicorn raises the signal again when it has stopped; the profile is written after that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     with cProfile.Profile() as profile:
         server.run(sockets=[listener])
     profile.dump_stats(options.profile)
