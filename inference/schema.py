@@ -221,8 +221,8 @@ spending = Table(
     "spending",
     metadata,
     Column("payer", String(42), nullable=False),
-    Column("since", Integer, nullable=False),  # unix seconds, as `until`
-    Column("until", Integer, nullable=False),
+    Column("since", Whole, nullable=False),  # unix seconds, as `until`
+    Column("until", Whole, nullable=False),
     Column("spent", Amount, nullable=False),
     PrimaryKeyConstraint("payer", "since", "until"),
 )
@@ -233,7 +233,7 @@ price_offers = Table(
     metadata,
     Column("digest", String(66), primary_key=True),
     Column("body", Text, nullable=False),
-    Column("kept_at", Integer, nullable=False),
+    Column("kept_at", Whole, nullable=False),
 )
 
 # Coupons, trials and subscriptions that were used or bought. payments/plan_book.py.
@@ -247,8 +247,8 @@ allowances = Table(
     Column("unit", String(6), nullable=False),  # calls | amount
     Column("quota", Amount, nullable=False),
     Column("used", Amount, nullable=False),
-    Column("until", Integer, nullable=False),  # unix seconds, 0 = no end
-    Column("created_at", Integer, nullable=False),
+    Column("until", Whole, nullable=False),  # unix seconds, 0 = no end
+    Column("created_at", Whole, nullable=False),
     Index("allowances_payer", "payer", "kind"),
 )
 

@@ -9,6 +9,7 @@ revision = "0004"
 down_revision = "0003"
 
 AMOUNT = sa.String(78)
+WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -16,8 +17,8 @@ def upgrade() -> None:
     op.create_table(
         "spending",
         sa.Column("payer", sa.String(42), nullable=False),
-        sa.Column("since", sa.Integer, nullable=False),
-        sa.Column("until", sa.Integer, nullable=False),
+        sa.Column("since", WHOLE, nullable=False),
+        sa.Column("until", WHOLE, nullable=False),
         sa.Column("spent", AMOUNT, nullable=False),
         sa.PrimaryKeyConstraint("payer", "since", "until"),
     )
@@ -25,7 +26,7 @@ def upgrade() -> None:
         "price_offers",
         sa.Column("digest", sa.String(66), primary_key=True),
         sa.Column("body", sa.Text, nullable=False),
-        sa.Column("kept_at", sa.Integer, nullable=False),
+        sa.Column("kept_at", WHOLE, nullable=False),
     )
     op.create_table(
         "allowances",
@@ -36,8 +37,8 @@ def upgrade() -> None:
         sa.Column("unit", sa.String(6), nullable=False),
         sa.Column("quota", AMOUNT, nullable=False),
         sa.Column("used", AMOUNT, nullable=False),
-        sa.Column("until", sa.Integer, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("until", WHOLE, nullable=False),
+        sa.Column("created_at", WHOLE, nullable=False),
     )
     op.create_index("allowances_payer", "allowances", ["payer", "kind"])
 
