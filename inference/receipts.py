@@ -36,7 +36,7 @@ from inference.receipt_format import (
 )
 from inference.receipt_plan import NO_TIME
 from registry.errors import SignatureError
-from registry.signing.canonical import JsonObject, decode_object, encode
+from registry.signing.canonical import JsonObject, decode_object
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -266,7 +266,7 @@ def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
         "payer": signed.receipt.payment.payer,
         "json": signed.receipt.encode().decode(),
         "signature": "0x" + signed.signature.hex(),
-        "salts": encode(signed.salts.to_json() if signed.salts else {}).decode(),
+        "salts": signed.salts.encode().decode() if signed.salts else "{}",
         "created_at": signed.receipt.served_at,
     }
     _STORE.run(tx, values)
