@@ -9,11 +9,10 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 
 import {IAuditAnchor} from "./interfaces/IAuditAnchor.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
-import {IPaymentChannels} from "./interfaces/IPaymentChannels.sol";
 import {ReceiptDigests} from "./libraries/ReceiptDigests.sol";
 
 /// @title NodeBonds
-/// @notice The money half of {INodeRegistry}: bonds that are put up, taken back and lost, and what payers get of them.
+/// @notice The money half of {INodeRegistry}: bonds that are put up, taken back and lost.
 /// What loses a bond is decided in NodeRegistry.
 abstract contract NodeBonds is INodeRegistry, EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
@@ -24,32 +23,26 @@ abstract contract NodeBonds is INodeRegistry, EIP712, ReentrancyGuardTransient {
     /// @dev A quarter: enough to be worth the search, and a node that reports itself still loses the rest.
     uint16 public constant REPORTER_SHARE = 2_500;
     uint16 private constant _WHOLE = 10_000;
+    /// @inheritdoc INodeRegistry
+    /// @dev Nobody has its key; tokens refuse transfers to zero.
+    address public constant BURNED = 0x000000000000000000000000000000000000dEaD;
 
     /// @inheritdoc INodeRegistry
     IERC20 public immutable token;
     /// @inheritdoc INodeRegistry
     IAuditAnchor public immutable anchors;
     /// @inheritdoc INodeRegistry
-    IPaymentChannels public immutable channels;
-    /// @inheritdoc INodeRegistry
     uint128 public immutable stake;
 
-    /// @inheritdoc INodeRegistry
-    mapping(address node => uint128) public pots;
-    /// @inheritdoc INodeRegistry
-    mapping(bytes32 channelId => uint128) public covered;
-    /// @inheritdoc INodeRegistry
-    mapping(address node => uint256) public coveredTotal;
     mapping(address node => Node) internal _nodes;
 
-    constructor(IERC20 token_, IAuditAnchor anchors_, IPaymentChannels channels_, uint128 stake_)
+    constructor(IERC20 token_, IAuditAnchor anchors_, uint128 stake_)
         EIP712("Weightproof NodeRegistry", "1")
     {
         _checkContract(address(token_));
         _checkContract(address(anchors_));
-        _checkContract(address(channels_));
         if (stake_ == 0) revert NoStake();
-        (token, anchors, channels, stake) = (token_, anchors_, channels_, stake_);
+        (token, anchors, stake) = (token_, anchors_, stake_);
     }
 
     /// @inheritdoc INodeRegistry
@@ -135,48 +128,12 @@ abstract contract NodeBonds is INodeRegistry, EIP712, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc INodeRegistry
-    function cover(IPaymentChannels.ChannelConfig calldata config) external {
-        // Check
-        address node = config.receiverAuthorizer;
-        _standing(node);
-        bytes32 channelId = channels.getChannelId(config);
-        (, uint128 paid) = channels.channels(channelId);
-        uint128 before = covered[channelId];
-        if (config.token != address(token) || paid <= before) revert NothingToCover(channelId);
-
-        // Effect
-        covered[channelId] = paid;
-        coveredTotal[node] += paid - before;
-
-        // Log
-        emit Covered(node, channelId, paid);
-    }
-
-    /// @inheritdoc INodeRegistry
-    function payOut(IPaymentChannels.ChannelConfig calldata config) external nonReentrant {
-        // Check
-        address node = config.receiverAuthorizer;
-        bytes32 channelId = channels.getChannelId(config);
-        uint128 paid = covered[channelId];
-        if (_nodes[node].slashedAt == 0 || paid == 0) revert NothingToPayOut(channelId);
-
-        // Effect
-        covered[channelId] = 0;
-        uint256 amount = uint256(pots[node]) * paid / coveredTotal[node];
-
-        // Log
-        emit PaidOut(node, channelId, config.payer, amount);
-
-        // Interaction
-        token.safeTransfer(config.payer, amount);
-    }
-
-    /// @inheritdoc INodeRegistry
     function nodes(address node) external view returns (Node memory) {
         return _nodes[node];
     }
 
-    /// @dev Takes the bond: a share to the reporter, the rest to the pot.
+    /// @dev Takes the bond: a share to the reporter, the rest to nobody. Whatever a contract can see of payments, a
+    /// node can make with money that goes round in a circle, in one transaction: a pot for payers would be its own.
     function _slash(address node, address reporter, Lie lie) internal {
         Node storage known = _standing(node);
 
@@ -187,13 +144,13 @@ abstract contract NodeBonds is INodeRegistry, EIP712, ReentrancyGuardTransient {
         uint128 share = uint128(uint256(bond) * REPORTER_SHARE / _WHOLE);
         known.bond = 0;
         known.slashedAt = uint64(block.timestamp);
-        pots[node] = bond - share;
 
         // Log
         emit Slashed(node, reporter, lie, share, bond - share);
 
         // Interaction
         token.safeTransfer(reporter, share);
+        token.safeTransfer(BURNED, bond - share);
     }
 
     function _draw(uint128 amount) internal {

@@ -9,7 +9,6 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 import {NodeBonds} from "./NodeBonds.sol";
 import {IAuditAnchor} from "./interfaces/IAuditAnchor.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
-import {IPaymentChannels} from "./interfaces/IPaymentChannels.sol";
 import {CheckpointDigests} from "./libraries/CheckpointDigests.sol";
 import {MerkleProofs} from "./libraries/MerkleProofs.sol";
 import {ReceiptDigests} from "./libraries/ReceiptDigests.sol";
@@ -25,9 +24,7 @@ contract NodeRegistry is NodeBonds {
     /// @inheritdoc INodeRegistry
     mapping(bytes32 id => Challenge) public challenges;
 
-    constructor(IERC20 token_, IAuditAnchor anchors_, IPaymentChannels channels_, uint128 stake_)
-        NodeBonds(token_, anchors_, channels_, stake_)
-    {}
+    constructor(IERC20 token_, IAuditAnchor anchors_, uint128 stake_) NodeBonds(token_, anchors_, stake_) {}
 
     /// @inheritdoc INodeRegistry
     function reportFork(string calldata origin, Head calldata first, Head calldata second)

@@ -163,8 +163,8 @@ class AnswerBook:
         }
         _KEEP.run(tx, values | _held(ticket, reservation_id))
 
-    def spent(self, tx: Connection, *, now: int, limit: int) -> list[dict[str, str]]:
-        """Return at most `limit` rows to delete: expired, or beyond what is kept; oldest first.
+    def spent(self, tx: Connection, *, now: int) -> list[dict[str, str]]:
+        """Return the rows to delete: expired, or beyond what is kept; oldest first.
 
         Each is what `delete` takes.
         """
@@ -186,7 +186,7 @@ class AnswerBook:
             sums.c.id.label("name"),
             sums.c.reservation_id.label("by"),
         )
-        query = select(*columns).where(beyond).order_by(sums.c.created_at).limit(limit)
+        query = select(*columns).where(beyond).order_by(sums.c.created_at)
         return [dict(row._mapping) for row in tx.execute(query)]
 
     def delete(self, tx: Connection, rows: Sequence[Mapping[str, str]]) -> None:

@@ -28,8 +28,8 @@ class ClaimPolicy:
 
     What is claimed must be `profit` times what its gas costs; `coin_price` is what one coin of the
     chain (10^18 wei) costs. Where that is 0, not known, a channel's claim must be `min_amount`.
-    Whatever it costs, channels are claimed of which a withdrawal is pending, or that had something
-    unclaimed for `max_age_s` seconds. A batch takes `gas_percent` of a block at most.
+    Whatever it costs, channels are claimed of which a withdrawal would take what is owed, or that
+    had something unclaimed for `max_age_s` seconds. A batch takes `gas_percent` of a block at most.
     """
 
     profit: int = 10
@@ -51,7 +51,7 @@ class ClaimPolicy:
         forced = {
             claim.channel_id
             for claim in claims
-            if claim.withdraw_requested_at or now - since[claim.channel_id] >= self.max_age_s
+            if claim.endangered or now - since[claim.channel_id] >= self.max_age_s
         }
         least = self.least(ROW_GAS, gas_price)
         chosen = [c for c in claims if c.channel_id in forced or c.amount >= least]

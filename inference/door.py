@@ -69,6 +69,7 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     _address = ""
     _entered = False
     _head_bytes = 0
+    _ahead_bytes = 0
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -97,13 +98,19 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
                 self._show_out(431)
                 return
             self._arm()
+        elif not self.cycle.more_body:
+            # The next request, before this one is answered: uvicorn would keep all of it.
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > self._door.limits.max_header_bytes:
+                self.flow.pause_reading()
         super().data_received(data)
         if not self._is_in_head():
             self._head_bytes = 0
             self._disarm()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        self._ahead_bytes = 0
+        super().on_response_complete()  # reads on, if that was paused
         # What was in the buffer already may be the next request, whole or in part.
         if not self._is_in_head():
             self._head_bytes = 0

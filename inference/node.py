@@ -204,6 +204,7 @@ class Node:
         """End what other nodes left in flight, soon after their processes ended."""
         while True:
             await asyncio.sleep(_SUCCEED_S)
-            # Without chain or database it is for the next time, or for another node.
-            with contextlib.suppress(WeightproofError):
+            # Without chain or database it is for the next time, or for another node; an odd error
+            # must not end it for ever.
+            with contextlib.suppress(Exception):
                 await asyncio.to_thread(self.settlement.recover)

@@ -13,8 +13,10 @@ from inference.database import Database
 from inference.payments.authorizations import AuthorizationBook, Unsettled
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.ledger import ChannelLedger
+from inference.payments.mover import paid_to
 from inference.payments.reservation import Reservation
 from inference.payments.token_contract import TokenContract
+from inference.payments.verification import Terms
 from registry.chain.connection import Chain
 
 # Seconds after which a refund that is still open was not seen to end: the chain's own wait, twice.
@@ -31,8 +33,10 @@ class Outcomes:
     authorizations: AuthorizationBook
     channels: ChannelsContract
     token: TokenContract
+    terms: Terms
     report: Callable[[str, str, str], None]
     from_block: int
+    may_be_mined: Callable[[], bool]
 
     def resolve(self) -> None:
         """Ask about payments and refunds whose outcome was not seen. Raises `ChainError`."""
@@ -44,7 +48,9 @@ class Outcomes:
         )
 
     def refunds(self, open_refunds: Collection[Reservation]) -> None:
-        """End refunds by what the chain says of their channels now."""
+        """End refunds by what the chain says of their channels now, unless one waits there."""
+        if open_refunds and self.may_be_mined():
+            return
         for reservation in open_refunds:
             self._resolve_refund(reservation)
 
@@ -55,6 +61,7 @@ class Outcomes:
             bytes.fromhex(reservation.nonce[2:]),
             valid_before=unsettled.valid_before,
             from_block=self.from_block,
+            pays=paid_to(reservation, self.terms),
         )
         if used_by is None:
             return

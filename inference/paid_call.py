@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from inference.call import EVENT_STREAM, Answer, Call, Stream
 from inference.catalog import Lease
 from inference.coupon import Coupon
+from inference.database import DatabaseError
 from inference.errors import (
     AlreadyAnsweredError,
     InProgressError,
@@ -120,6 +121,9 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
+        if till.cashier.may_have_moved(payment):
+            # Whatever is wrong with it now, a price that changed for example: it is not paid twice.
+            raise SettlementPendingError() from refusal
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
         header = error.response(till.cashier.network)
@@ -194,4 +198,11 @@ async def _serve(sale: Sale, till: Till) -> Answer:
         # Only a channel's can be refused here: calls beside this one used up its ceiling, or the
         # weights were found changed in this moment.
         return await failed(sale, till, failure)
+    except DatabaseError:
+        if sale.secured.scheme != exact.SCHEME:
+            raise
+        # The money has moved: the payer is not to pay again, and gets its answer when it asks.
+        till.cashier.leave_open(sale.secured)
+        pending = SettlementPendingError()
+        return Answer(pending.status, b"", {}, pending)
     return answer(statement, header)  # 9

@@ -29,6 +29,9 @@ async def refund(
     verified = verify_payment(parse_batch_payload(payment.payload), cashier.terms, now=now)
     if not isinstance(verified.payment, RefundPayment):
         raise refuse("payload_type", "a GET on this address refunds; payments are POSTed")
+    cashier.admit(verified.payment.config.payer_authorizer)
+    if cashier.database.read(lambda tx: cashier.ledger.account(tx, verified.channel_id)) is None:
+        raise refuse("missing_channel", f"this node knows no channel {verified.channel_id}")
     state = await cashier.mover.channel_state(verified.channel_id, now=now)
     plan = await cashier.database.write(
         lambda tx: cashier.ledger.reserve_refund(tx, verified, state=state, now=now)

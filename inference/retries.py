@@ -17,9 +17,9 @@ from inference.call import Answer, Call
 from inference.database import Database, DatabaseError
 from inference.errors import IdentifierRequiredError, InProgressError
 from inference.payments import identifier
-from inference.payments.cashier import Claim
 from inference.payments.identifier import Ticket
 from inference.payments.reservation import Reservation
+from inference.payments.wanted import Claim
 from inference.payments.x402 import PaymentPayload
 
 # Seconds that a retry waits for the call it repeats, and between two looks.
@@ -100,14 +100,9 @@ class Retries:
 
     def sweep(self) -> int:
         """Delete what has expired or is beyond what is kept; return how many rows."""
-        count = 0
-        rows = self._spent()
-        while rows:
-            count += len(rows)
-            self.database.write_now(partial(self.book.delete, rows=rows))
-            rows = self._spent()
-        return count
-
-    def _spent(self) -> list[dict[str, str]]:
         now = int(time.time())
-        return self.database.read(lambda tx: self.book.spent(tx, now=now, limit=_ROWS))
+        rows = self.database.read(lambda tx: self.book.spent(tx, now=now))
+        for first in range(0, len(rows), _ROWS):  # others write in between
+            part = rows[first : first + _ROWS]
+            self.database.write_now(partial(self.book.delete, rows=part))
+        return len(rows)

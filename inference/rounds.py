@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,9 +52,11 @@ class Rounds:
 
     async def run(self) -> None:
         """Go round until cancelled."""
-        while True:
-            await asyncio.sleep(self.pause_s())
-            await asyncio.to_thread(self.go)
+        # A thread of its own: those that all share may wait for the chain, minutes long.
+        with ThreadPoolExecutor(1, thread_name_prefix="rounds") as thread:
+            while True:
+                await asyncio.sleep(self.pause_s())
+                await asyncio.get_running_loop().run_in_executor(thread, self.go)
 
     def go(self) -> None:
         """Do what is due now; each step is tried whatever became of the others."""
@@ -84,9 +87,10 @@ class Rounds:
             getattr(self.settlement, step)()
         except LockTakenError:
             pass  # another process is at it, for all that share the database
-        except WeightproofError as error:
+        except Exception as error:  # a door: an odd error must not end settlement for ever
             since, _ = self._failing.get(step, (self.clock(), ""))
-            self._failing[step] = since, error.message
+            why = error.message if isinstance(error, WeightproofError) else type(error).__name__
+            self._failing[step] = since, why
             return False
         self._failing.pop(step, None)
         return True

@@ -173,6 +173,7 @@ sign_ins = Table(
     metadata,
     Column("nonce", String(32), primary_key=True),
     Column("expires_at", Whole, nullable=False),  # unix seconds
+    Index("sign_ins_expires_at", "expires_at"),
 )
 
 # The node's signed statements about calls. receipts.py.

@@ -104,6 +104,12 @@ class SentBook:
         rows = tx.execute(query.order_by(_TABLE.c.nonce))
         return [(row.doing, bytes.fromhex(row.hash[2:])) for row in rows]
 
+    def fail(self, tx_hash: bytes) -> None:
+        """Keep that a transaction, mined before, was mined again elsewhere and reverted."""
+        mine = _TABLE.c.hash == _text(tx_hash)
+        failed = update(_TABLE).where(mine).values(state="failed")
+        self.database.write_now(lambda tx: tx.execute(failed) and None)
+
     def take(self, tx: Connection, tx_hash: bytes) -> bool:
         """Say whether the log is yet to be told of a transaction, and keep that it was."""
         mine = _TABLE.c.hash == _text(tx_hash)

@@ -95,6 +95,8 @@ def uvicorn_server(app: Any, limits: DoorConfig) -> uvicorn.Server:
             log_level="warning",
             access_log=False,
             http=guarded(Door(limits)),
+            # No route speaks them, and a connection that is upgraded would leave by another door.
+            ws="none",
             timeout_graceful_shutdown=_GRACE_S,
         )
     )

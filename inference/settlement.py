@@ -17,7 +17,7 @@ a transaction of steps 4, 5 or 8 waits to be mined, no further one is sent: it c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,51 +43,17 @@ from inference.payments.ledger import ChannelLedger
 from inference.payments.token_contract import TokenContract
 from inference.payments.verification import Terms
 from inference.sent_book import SentBook
+from inference.settled import AnchoredHead, Settled
 from inference.succession import Succession
 from inference.withdrawals import Withdrawals
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
+from registry.chain.signed import Sent
+from registry.errors import ConfigError, TransactionFailedError
 from registry.signing.signer import Signer
 
 # Held by the node that sends for all channels: two would claim the same.
 _ALONE: Final = "settlement"
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What one tick did; amounts in atomic units."""
-
-    channels: int
-    claimed: int
-    settled: int
-    gas_used: int
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON; amounts as digit strings."""
-        return {
-            "channels": self.channels,
-            "claimed": str(self.claimed),
-            "settled": str(self.settled),
-            "gas_used": self.gas_used,
-        }
-
-
-@dataclass(frozen=True)
-class AnchoredHead:
-    """A signed head, and the transaction that anchored it; None when it was anchored before."""
-
-    signed: SignedCheckpoint
-    receipt: TxReceipt | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON."""
-        head = self.signed.checkpoint
-        return {
-            "size": head.size,
-            "root": "0x" + head.root.hex(),
-            "transaction": self.receipt.text if self.receipt else "",
-            "gas_used": self.receipt.gas_used if self.receipt else 0,
-        }
 
 
 @dataclass(frozen=True)
@@ -115,10 +81,10 @@ class Settlement:
         what was done before it stays done.
         """
         with self.database.exclusive(_ALONE):
-            self._follow()  # 1
+            self._follow("claim", "settle")  # 1
             self.withdrawals.refresh([claim.channel_id for claim in self._claims()])  # 2
             claimed = self._claim(self._claims() if everything else self._chosen())  # 3, 4, 6
-            amount, gas = self._settle(everything or claimed.channels > 0)  # 5, 6
+            amount, gas = self._settle(everything)  # 5, 6
         self.resolve()
         return Settled(claimed.channels, claimed.amount, amount, claimed.gas_used + gas)
 
@@ -128,7 +94,8 @@ class Settlement:
             self.withdrawals.look()
             if not (endangered := [claim for claim in self._claims() if claim.endangered]):
                 return Claimed()
-            self._follow()
+            # A refund that waits holds up nothing: behind it in the line a claim is as good.
+            self._follow("claim")
             return self._claim(endangered)
 
     def checkpoint(self) -> SignedCheckpoint:
@@ -151,7 +118,7 @@ class Settlement:
     def anchor(self) -> AnchoredHead:
         """Sign the head and write it on chain (8), unless nothing but its own note is new."""
         with self.database.exclusive(_ALONE):
-            self._follow()
+            self._follow("anchor")
             signed = self.checkpoint()
             if self.database.read(lambda tx: self._is_anchored(tx, signed.checkpoint.size)):
                 return AnchoredHead(signed, None)
@@ -161,6 +128,7 @@ class Settlement:
 
     def start(self, software: str) -> None:
         """Open the log for a node that begins to sell, and settle what it left open."""
+        self._check_log()
         self.recover()
         self.catch_up()
         self.resolve()
@@ -174,6 +142,22 @@ class Settlement:
         )
         self.database.write_now(lambda tx: self.log.append(tx, entry_of(self.log.size(tx), body)))
 
+    def _check_log(self) -> None:
+        """Refuse to go on with an older copy of the log: numbers would be signed a second time."""
+        anchored = self.anchors.latest(self.signer.address, self.log.origin)
+        if anchored is None:
+            return
+
+        def known(tx: Connection) -> bool:
+            enough = self.log.size(tx) >= anchored.size
+            return enough and self.log.root(tx, anchored.size) == anchored.root
+
+        if not self.database.read(known):
+            raise ConfigError(
+                f"the chain holds {anchored.size} entries of this log that the database does not",
+                hint="bring the newest database back, or begin a new log with a new key",
+            )
+
     def recover(self) -> None:
         """End what ended processes left in flight, and ask the chain what it cannot tell."""
         ended = Succession(self.database, self.ledger, self.authorizations).end_dead()
@@ -186,7 +170,12 @@ class Settlement:
         """Follow what was sent and not decided (1), and note what was mined and not noted (6)."""
         self.chain.follow(self.signer)
         for doing, tx_hash in self.database.read(lambda tx: self.book.unnoted(tx, [*ACTIONS])):
-            if (receipt := self.chain.receipt(tx_hash)) is not None:
+            try:
+                receipt = self.chain.receipt(tx_hash)
+            except TransactionFailedError:  # another block now, in which it reverted
+                self.book.fail(tx_hash)
+                continue
+            if receipt is not None:
                 self._noted(doing, receipt)
 
     def resolve(self) -> None:
@@ -226,8 +215,11 @@ class Settlement:
             authorizations=self.authorizations,
             channels=self.channels,
             token=self.token,
+            terms=self.terms,
             report=self.report,
             from_block=self.from_block,
+            # What waits may still be mined: until then nobody can say how its refund ended.
+            may_be_mined=lambda: any(ACTIONS.get(s.doing) == "refund" for s in self._line()),
         )
 
     @cached_property
@@ -237,15 +229,19 @@ class Settlement:
             self.channels, self.signer, lambda receipt: self._noted("claim", receipt), self.report
         )
 
-    def _follow(self) -> None:
+    def _follow(self, *actions: str) -> None:
+        """Catch up; refuse to send what would be another of `actions` before one is mined."""
         self.catch_up()
-        waiting = [s for s in self.book.line(self.signer.address) if s.doing in ACTIONS]
+        waiting = [sent for sent in self._line() if ACTIONS.get(sent.doing) in actions]
         if waiting:
             first = waiting[0]
             raise SettlementError(
                 f"{first.doing} 0x{first.hash.hex()} waits to be mined since "
                 f"{int(time.time() - first.sent_at)} s"
             )
+
+    def _line(self) -> Sequence[Sent]:
+        return self.book.line(self.signer.address)
 
     def _claims(self) -> list[Claim]:
         return self.database.read(self.ledger.claims)

@@ -96,7 +96,8 @@ class Tariff:
         if payment is not None and EXTENSION in payment.extensions and not isinstance(work, Sells):
             now = int(time.time())
             named = self.shop.replaced(payment.extensions, by=present, now=now)
-            if named is not None and _is_of(named, entry):
+            # Its price holds; plans are those of now, so it must have named the same.
+            if named is not None and _is_of(named, entry) and _same_plans(named, present):
                 rate = named.exact if is_exact(work) else named.price
                 return Rate(price_of_rate(rate), named, is_replaced=True)
         return Rate(entry.price_for(work), present)
@@ -167,6 +168,10 @@ class Tariff:
             return Bill(listed)  # Format 1 of a receipt says all.
         offer = rate.offer.digest
         return Bill(due.charged, _stated(offer, due, price, work.usage, bought))
+
+
+def _same_plans(one: PriceOffer, other: PriceOffer) -> bool:
+    return (one.tier_days, one.tiers, one.trial) == (other.tier_days, other.tiers, other.trial)
 
 
 def _is_of(offer: PriceOffer, entry: CatalogEntry) -> bool:

@@ -11,7 +11,7 @@ state before it takes another call (`ChannelLedger`'s `fresh_s`, a third of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,8 @@ from registry.chain.block import Block
 
 # Blocks that are looked at again: what was reorganised may have brought another event.
 _AGAIN: Final = 32
+# Channels that are read at one block and stored together.
+_PIECE: Final = 100
 
 
 @dataclass
@@ -61,8 +63,14 @@ class Withdrawals:
         )
         if not ours:
             return
-        at, now = block or self.head(), int(time.time())
-        states = {name: self.channels.state(name, now=now, block=at) for name in ours}
+        for first in range(0, len(ours), _PIECE):
+            # Of a piece, endpoints still have the state of the block by the time it is read.
+            at = block if block and not first else self.head()
+            self._refresh(ours[first : first + _PIECE], at)
+
+    def _refresh(self, names: Sequence[str], at: Block) -> None:
+        now = int(time.time())
+        states = {name: self.channels.state(name, now=now, block=at) for name in names}
 
         def store(tx: Connection) -> None:
             for name, state in states.items():

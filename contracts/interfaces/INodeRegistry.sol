@@ -5,11 +5,10 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
 
 import {IAuditAnchor} from "./IAuditAnchor.sol";
-import {IPaymentChannels} from "./IPaymentChannels.sol";
 
 /// @title INodeRegistry
 /// @notice Who runs a node, where it answers, and what it loses when it lies. A node puts up a bond; whoever shows
-/// that it signed two things that cannot both be true takes a share of the bond, and the rest goes to its payers.
+/// that it signed two things that cannot both be true takes a share of the bond, and the rest is burned.
 /// @dev A node is its signing key, and one key keeps one log: whoever loses a log begins a new one with a new key.
 /// Every report stands on the node's own signatures, so an honest node cannot lose its bond.
 interface INodeRegistry is IERC5267 {
@@ -72,9 +71,9 @@ interface INodeRegistry is IERC5267 {
     event Leaving(address indexed node, uint64 leavesAt);
     /// @notice A node left with its bond.
     event Left(address indexed node, uint128 bond);
-    /// @notice A lie was shown: the reporter got `share`, the rest is `pot`.
+    /// @notice A lie was shown: the reporter got `share`, `burned` is lost to everybody.
     event Slashed(
-        address indexed node, address indexed reporter, Lie indexed lie, uint128 share, uint128 pot
+        address indexed node, address indexed reporter, Lie indexed lie, uint128 share, uint128 burned
     );
     /// @notice A node must show that its later head extends its earlier one.
     event Challenged(
@@ -84,10 +83,6 @@ interface INodeRegistry is IERC5267 {
     event Answered(bytes32 indexed id, address indexed node);
     /// @notice It did not, in time; or it was slashed meanwhile. The challenger has the stake back.
     event Ended(bytes32 indexed id, address indexed node);
-    /// @notice A channel's payments were counted towards its payer's part of the pot.
-    event Covered(address indexed node, bytes32 indexed channelId, uint128 paid);
-    /// @notice A payer got its part of a slashed bond.
-    event PaidOut(address indexed node, bytes32 indexed channelId, address payer, uint256 amount);
 
     /// @notice The ways a node can be shown to lie.
     enum Lie {
@@ -138,10 +133,6 @@ interface INodeRegistry is IERC5267 {
     error StillAnswerable(bytes32 id, uint64 deadline);
     /// @notice The consistency proof does not show that the later head extends the earlier one.
     error NoExtension(bytes32 id);
-    /// @notice The channel pays in another token, or nothing was claimed from it since it was last covered.
-    error NothingToCover(bytes32 channelId);
-    /// @notice The node was not slashed, or the channel was not covered, or was paid out already.
-    error NothingToPayOut(bytes32 channelId);
 
     /// @notice Puts a node up. The bond is drawn from the caller by `transferFrom`.
     /// @param node The key that signs the node's receipts and checkpoints.
@@ -154,7 +145,8 @@ interface INodeRegistry is IERC5267 {
     /// @notice Adds to a bond. Anyone may.
     function raise(address node, uint128 amount) external;
 
-    /// @notice Asks for the bond back. Its owner only; the bond can be lost until `withdrawBond`.
+    /// @notice Asks for the bond back. Its owner only; the bond can be lost until `withdrawBond`, but from `leavesAt`
+    /// on the owner can withdraw it before anybody's report: who reads a node then counts no bond.
     function announceLeaving(address node) external;
 
     /// @notice Gives the bond back to the owner, once the delay is over and no challenge waits.
@@ -213,40 +205,20 @@ interface INodeRegistry is IERC5267 {
     /// stake go to the challenger. If the node was slashed meanwhile, only the stake is left to give, at once.
     function endSilence(bytes32 id) external;
 
-    /// @notice Counts what was claimed from a channel of the node: its payer's part of the pot, should the node be
-    /// slashed later. Anyone may call it, again and again; what is claimed after the slashing does not count.
-    /// @dev The node is the channel's receiverAuthorizer.
-    function cover(IPaymentChannels.ChannelConfig calldata config) external;
-
-    /// @notice Gives a covered channel's payer its part of a slashed bond, once.
-    function payOut(IPaymentChannels.ChannelConfig calldata config) external;
-
     /// @notice Who signed a receipt: anyone can check one here.
     function receiptSigner(Receipt calldata receipt, bytes calldata signature) external view returns (address);
 
     /// @notice A node that was put up; all zero for others.
     function nodes(address node) external view returns (Node memory);
 
-    /// @notice What a slashed node's payers share, before any was paid out.
-    function pots(address node) external view returns (uint128);
-
     /// @notice A challenge that waits.
     function challenges(bytes32 id) external view returns (address challenger, uint64 deadline, address node);
 
-    /// @notice What was counted for a channel.
-    function covered(bytes32 channelId) external view returns (uint128);
-
-    /// @notice What was counted for all channels of a node.
-    function coveredTotal(address node) external view returns (uint256);
-
-    /// @notice The token of bonds, stakes and covered channels.
+    /// @notice The token of bonds and stakes.
     function token() external view returns (IERC20);
 
     /// @notice Where logs are anchored, and whose domain checkpoints and receipts are signed in.
     function anchors() external view returns (IAuditAnchor);
-
-    /// @notice Where payers pay.
-    function channels() external view returns (IPaymentChannels);
 
     /// @notice What a challenge costs its challenger when it is answered.
     function stake() external view returns (uint128);
@@ -256,6 +228,9 @@ interface INodeRegistry is IERC5267 {
 
     /// @notice Seconds in which a challenge must be answered.
     function ANSWER_WINDOW() external view returns (uint64);
+
+    /// @notice Where the rest of a lost bond goes: nobody has the key.
+    function BURNED() external view returns (address);
 
     /// @notice The reporter's part of a lost bond, in basis points.
     function REPORTER_SHARE() external view returns (uint16);

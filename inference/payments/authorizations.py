@@ -88,6 +88,24 @@ class AuthorizationBook:
         state = tx.execute(select(_TABLE.c.state).filter_by(**_key(token, authorization))).scalar()
         return state in (*_MAY_HAVE_MOVED, *_MOVED)
 
+    def check_payer(self, tx: Connection, payment: VerifiedPayment) -> None:
+        """Refuse a channel in the name of somebody who has signed nothing here.
+
+        Anybody can fund one on chain that names another as its payer, whose plans, limits and
+        answers it would then use. A deposit through this node is signed by the payer itself.
+        """
+        config = payment.payment.config
+        if config.payer_authorizer == config.payer or isinstance(payment.payment, DepositPayment):
+            return
+        settled = select(_TABLE.c.nonce).where(
+            _TABLE.c.channel_id == payment.channel_id,
+            _TABLE.c.purpose == "deposit",
+            _TABLE.c.state == "settled",
+        )
+        if tx.execute(settled.limit(1)).first() is None:
+            message = f"{config.payer} has signed nothing here: deposit through this node first"
+            raise refuse("voucher_signature", message)
+
     def reserve_deposit(
         self, tx: Connection, payment: VerifiedPayment, terms: Terms, *, now: int
     ) -> Reservation | None:

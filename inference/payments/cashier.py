@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -35,29 +35,13 @@ from inference.payments.reservation import Reservation
 from inference.payments.secured import Booked, DepositedError, Moved, Secured
 from inference.payments.verification import Terms, VerifiedPayment, verify_payment
 from inference.payments.wallet import Approval, WalletSignatureError
+from inference.payments.wanted import Claim, Wanted
 from inference.payments.x402 import PaymentPayload
 from registry.errors import WeightproofError
 
 _ZERO: Final = bytes(32)
 _Verified = TypeVar("_Verified", VerifiedPayment, exact.VerifiedAuthorization)
 _EXPIRED: Final = "invalid_exact_evm_payload_authorization_valid_before"
-# What is written beside a reservation, in its transaction.
-Claim: TypeAlias = Callable[[Connection, Reservation], None]
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What a call wants secured: its `quote`, and at the `least` what it must cost.
-
-    A stream is charged its quote at once.
-    """
-
-    quote: int
-    least: int
-    stream: bool
-    now: int
-    binding: bytes
-    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -104,12 +88,13 @@ class Cashier:
         offer = offers.match(payment)
         now = int(time.time())
         least = offer.amount if stream else least
-        wanted = _Wanted(offer.amount, least, stream, now, binding, claim)
+        wanted = Wanted(offer.amount, least, stream, now, binding, claim)
         if offer.scheme == exact.SCHEME:
             return await self._reserve_exact(payment, wanted)
         parsed = parse_batch_payload(payment.payload)
         verified = await self._approved(partial(verify_payment, parsed, self.terms, now=now))
-        self.admit(verified.payment.config.payer)
+        # The key that signed; whose name stands in the channel's config is not proven by it.
+        self.admit(verified.payment.config.payer_authorizer)
         if isinstance(verified.payment, DepositPayment):
             return await self._reserve_deposit(verified, wanted)
         reservation = await self._reserve_channel(verified, wanted, None)
@@ -129,6 +114,19 @@ class Cashier:
             return secured
         moved = await self.mover.transfer(secured.reservation, payment, since=secured.since)
         return replace(secured, moved=moved)
+
+    def may_have_moved(self, payment: PaymentPayload) -> bool:
+        """Say whether an `exact` payment moved, or may have: then it is not asked for again."""
+        if payment.scheme != exact.SCHEME:
+            return False
+        book, token = self.authorizations, self.terms.token
+        authorization = parse_authorization(payment.payload)
+        return self.database.read(lambda tx: book.may_have_moved(tx, token, authorization))
+
+    def leave_open(self, secured: Secured) -> None:
+        """Note, as soon as the database can, that an `exact` payment moved and was not booked."""
+        moved = secured.moved.transaction if secured.moved else None
+        self.database.insist(lambda tx: self.authorizations.unknown(tx, secured.reservation, moved))
 
     def book(
         self,
@@ -165,7 +163,7 @@ class Cashier:
             return verify(approval=await self.mover.approval(question))
 
     async def _reserve_channel(
-        self, verified: VerifiedPayment, wanted: _Wanted, state: OnchainChannel | None
+        self, verified: VerifiedPayment, wanted: Wanted, state: OnchainChannel | None
     ) -> Reservation | None:
         """Reserve; None when the chain must be asked first, and `state` is what it said.
 
@@ -180,7 +178,9 @@ class Cashier:
                 return None
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
-            self._check_new(tx, verified)
+            self.authorizations.check_payer(tx, verified)
+            if not isinstance(verified.payment, DepositPayment):  # it was checked before it moved
+                self._check_new(tx, verified)
             reservation = self.ledger.reserve(
                 tx,
                 verified,
@@ -200,7 +200,7 @@ class Cashier:
         if self.limits and self.ledger.account(tx, verified.channel_id) is None:
             self.limits.check(tx, verified.payment.config.payer)
 
-    async def _reserve_deposit(self, verified: VerifiedPayment, wanted: _Wanted) -> Secured:
+    async def _reserve_deposit(self, verified: VerifiedPayment, wanted: Wanted) -> Secured:
         """Bring the deposit in first: no work is done on a promise of one."""
         quote, least, now = wanted.quote, wanted.least, wanted.now
         before = await self.mover.channel_state(verified.channel_id, now=now)
@@ -220,7 +220,7 @@ class Cashier:
             raise DepositedError(error, moved, verified.payment.config.payer) from error
         return Secured(_made(reservation), verified, moved)
 
-    async def _reserve_exact(self, payment: PaymentPayload, wanted: _Wanted) -> Secured:
+    async def _reserve_exact(self, payment: PaymentPayload, wanted: Wanted) -> Secured:
         parsed = parse_authorization(payment.payload)
         verified = await self._approved(partial(self._verified, parsed, wanted))
         self.admit(verified.authorization.payer)
@@ -239,11 +239,11 @@ class Cashier:
         try:
             return replace(secured, since=await self.mover.check(verified))
         except (PaymentRefusedError, UnavailableError):
-            await self.database.write(lambda tx: self.authorizations.give_up(tx, reservation))
+            await self.database.insist(lambda tx: self.authorizations.give_up(tx, reservation))
             raise
 
     def _verified(
-        self, authorization: Authorization, wanted: _Wanted, approval: Approval | None = None
+        self, authorization: Authorization, wanted: Wanted, approval: Approval | None = None
     ) -> VerifiedAuthorization:
         def verified(at: int) -> VerifiedAuthorization:
             return verify_authorization(

@@ -231,7 +231,7 @@ class ChannelLedger:
             if own.kind == "refund":
                 refunds.append(_reservation(before, own))
                 continue
-            after = before.commit(own, 0)
+            after = before.commit(own, 0) if own.kind == "stream" else before
             books.store(tx, before, after)
             books.end(tx, own.id)
             ended.append(_reservation(after, own))

@@ -35,6 +35,7 @@ from registry.errors import (
     TransactionFailedError,
     TransactionRefusedError,
     TransactionUnknownError,
+    WeightproofError,
 )
 from registry.signing.signer import Signer
 
@@ -52,6 +53,12 @@ class SettlementPendingError(UnavailableError):
             "the payment was sent and its outcome is not known yet",
             hint="do not pay again: send the same payment again in a while",
         )
+
+
+def paid_to(reservation: Reservation, terms: Terms) -> tuple[str, int] | None:
+    """Return whom and how much an `exact` payment must have paid; None for a deposit."""
+    exact = reservation.purpose == "exact"
+    return (terms.receiver, reservation.amount) if exact else None
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,10 @@ class Mover:
             except TransactionRefusedError:
                 raise  # our own gas money or nonce is at fault, not the payer's deposit
             except TransactionFailedError as error:
+                signed = deposit.authorization(self.terms.collector)
+                if self.token.is_used(signed.payer, signed.nonce):
+                    # Anybody may submit it, and somebody has: it is asked of the chain again.
+                    raise SettlementPendingError() from error
                 why = error.reason or error.message
                 raise refuse("deposit_transaction_failed", f"the chain refused: {why}") from error
 
@@ -145,6 +156,7 @@ class Mover:
                 authorization.nonce,
                 valid_before=found.valid_before,
                 from_block=self.from_block,
+                pays=paid_to(found.reservation, self.terms),
             )
         except ChainError:
             return False
@@ -202,7 +214,7 @@ class Mover:
             await self.database.write(lambda tx: book.settling(tx, reservation))
         except DatabaseError:
             if reservation.purpose == "deposit":  # an `exact` one is ended with its sale
-                write(lambda tx: book.release(tx, reservation))
+                await write(lambda tx: book.release(tx, reservation))
             raise
         try:
             receipt = await asyncio.to_thread(send)
@@ -219,6 +231,9 @@ class Mover:
         except ChainError as error:
             await write(lambda tx: book.release(tx, reservation))
             raise UnavailableError("the chain does not answer; nothing was charged") from error
+        except WeightproofError:  # a lock or a disk, before or after it was sent: the chain knows
+            await write(lambda tx: book.unknown(tx, reservation, None))
+            raise
         return receipt
 
 

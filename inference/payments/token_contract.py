@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from inference.errors import PaymentRefusedError
@@ -12,7 +13,7 @@ from registry.chain import calldata
 from registry.chain.block import TxReceipt
 from registry.chain.connection import Chain
 from registry.chain.event import Event
-from registry.errors import TransactionFailedError
+from registry.errors import TransactionFailedError, TransactionRefusedError
 from registry.signing.signer import Signer
 
 # Our artifact's ABI is the standard's: it serves every token with EIP-3009.
@@ -62,17 +63,32 @@ class TokenContract:
         return used.tx_hash if used else None
 
     def outcome(
-        self, payer: str, nonce: bytes, *, valid_before: int, from_block: int
+        self,
+        payer: str,
+        nonce: bytes,
+        *,
+        valid_before: int,
+        from_block: int,
+        pays: tuple[str, int] | None = None,
     ) -> bytes | None:
         """Return what became of an authorisation: the transaction that used it (32 bytes).
 
         Empty when it was not used and never can be: its time, in unix seconds, has passed on
-        chain. None while neither is certain.
+        chain, or its nonce was used for another transfer than `pays`, to whom and how much. None
+        while neither is certain.
         """
         # The time first: what that block does not have, no later one can add.
         now = self._chain.head().timestamp
-        used_by = self.settlement(payer, nonce, from_block=from_block)
-        return b"" if used_by is None and now > valid_before else used_by
+        used = self._used(payer, nonce, from_block)
+        if used is None:
+            return b"" if now > valid_before else None
+        if pays is None:
+            return used.tx_hash
+        receipt = self._chain.receipt(used.tx_hash)
+        if receipt is None:
+            return None
+        wanted = {"from": payer, "to": pays[0], "value": pays[1]}
+        return used.tx_hash if self._made(receipt, used, wanted) else b""
 
     def paid_by(self, authorization: Authorization, *, from_block: int) -> TxReceipt | None:
         """Return the transaction that made an authorised transfer, whoever sent it.
@@ -84,10 +100,7 @@ class TokenContract:
         receipt = self._chain.receipt(used.tx_hash) if used else None
         if used is None or receipt is None:
             return None
-        # Only the log right after counts. One transaction may use several authorisations, and no
-        # transfer in it may pay for two of them.
-        events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
-        if any(e.index == used.index + 1 and _pays(e, authorization) for e in events):
+        if self._made(receipt, used, _transfer_of(authorization)):
             return receipt
         raise PaymentRefusedError(NONCE_USED, f"{receipt.text} used it for another transfer")
 
@@ -114,10 +127,12 @@ class TokenContract:
         try:
             function = self._transfer(authorization, approval)
             receipt = self._wallets.send(signer, function, approval)
+        except TransactionRefusedError:
+            raise  # our own gas money or nonce is at fault, not the payment
         except TransactionFailedError as error:
             raise self._why(authorization, error) from error
         events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
-        if not any(_pays(event, authorization) for event in events):
+        if not any(dict(event.values) == _transfer_of(authorization) for event in events):
             raise PaymentRefusedError(
                 _EXACT + "transfer_event_mismatch", f"{receipt.text} did not move the payment"
             )
@@ -137,6 +152,12 @@ class TokenContract:
         parts = signature[64], signature[:32], signature[32:64]
         filled = contract.get_function_by_signature(_TRANSFER)(*arguments, *parts)
         return filled
+
+    def _made(self, receipt: TxReceipt, used: Event, transfer: Mapping[str, object]) -> bool:
+        # Only the log right after counts. One transaction may use several authorisations, and no
+        # transfer in it may pay for two of them.
+        events = self._chain.events_in(receipt, NAME, self.address, "Transfer")
+        return any(e.index == used.index + 1 and dict(e.values) == transfer for e in events)
 
     def _used(self, payer: str, nonce: bytes, from_block: int) -> Event | None:
         events = self._chain.events(
@@ -160,9 +181,8 @@ class TokenContract:
         return PaymentRefusedError(_EXACT + "transaction_simulation_failed", error.message)
 
 
-def _pays(transfer: Event, authorization: Authorization) -> bool:
-    paid = {"from": authorization.payer, "to": authorization.to, "value": authorization.value}
-    return dict(transfer.values) == paid
+def _transfer_of(authorization: Authorization) -> dict[str, object]:
+    return {"from": authorization.payer, "to": authorization.to, "value": authorization.value}
 
 
 def _arguments(authorization: Authorization) -> tuple[object, ...]:

@@ -15,6 +15,8 @@ GWEI: Final = 10**9
 # is safely above it, and is how fast the base fee itself can grow from block to block.
 _RAISE: Final = 8
 _LEAST_RAISE: Final = 10
+# Where nothing is mined at all, more money helps nothing: no offer beyond so many times the market.
+_OVER: Final = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class FeePolicy:
         """Return the next offer for a nonce, None when the cap leaves no room for one."""
         tip = max(before.tip + before.tip // _RAISE + 1, market.tip)
         most = max(before.most + before.most // _RAISE + 1, 2 * market.base_fee + tip)
-        fees = Fees(min(tip, self.cap), min(most, self.cap))
+        fees = Fees(
+            min(tip, self.cap, _OVER * market.tip),
+            min(most, self.cap, _OVER * (market.base_fee + market.tip)),
+        )
         enough = _at_least(fees.tip, before.tip) and _at_least(fees.most, before.most)
         return fees if enough else None
 

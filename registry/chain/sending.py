@@ -26,6 +26,7 @@ from registry.errors import (
     TransactionFailedError,
     TransactionRefusedError,
     TransactionUnknownError,
+    WeightproofError,
 )
 from registry.signing.signer import Signer
 
@@ -121,8 +122,9 @@ class Outbox:
             return
         final = self._count(signer, "finalized")
         for nonce, versions in line.items():
-            with suppress(TransactionFailedError):
-                if self._outcome(versions) is None and nonce < final:
+            # What the endpoint cannot answer now is asked again the next time.
+            with suppress(TransactionFailedError, ChainError):
+                if self._outcome(versions, surely=nonce < final) is None and nonce < final:
                     self.book.end(versions[-1], "lost")
         self.push(signer)
 
@@ -233,7 +235,7 @@ class Outbox:
             if time.monotonic() > deadline:
                 raise _unknown(known[-1])
             if time.monotonic() >= push_at:
-                with suppress(ChainError):
+                with suppress(WeightproofError):  # also a lock or a disk of the book's
                     self.push(signer)
                 push_at = time.monotonic() + self._policy.replace_after_s
             time.sleep(pause)
@@ -242,11 +244,11 @@ class Outbox:
             line = self.book.line(signer.address)
             known += [v for v in line if v.nonce == sent.nonce and v not in known]
 
-    def _outcome(self, versions: Sequence[Sent]) -> TxReceipt | None:
+    def _outcome(self, versions: Sequence[Sent], *, surely: bool = False) -> TxReceipt | None:
         """Return the receipt of the version that was mined, and keep that it was.
 
         Raises `TransactionFailedError` when it reverted. What the endpoint cannot answer decides
-        nothing.
+        nothing: it counts as not mined yet, or is raised as `ChainError` to who must know `surely`.
         """
         for sent in reversed(versions):
             try:
@@ -255,6 +257,8 @@ class Outbox:
                 self.book.end(sent, "failed")
                 raise
             except ChainError:
+                if surely:
+                    raise
                 continue
             if receipt is not None:
                 self.book.end(sent, "mined")

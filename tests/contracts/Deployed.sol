@@ -59,11 +59,8 @@ abstract contract Deployed is Test {
         return IAuditAnchor(deployed("AuditAnchor", ""));
     }
 
-    function newNodeRegistry(address token, address anchors, address channels, uint128 stake)
-        internal
-        returns (INodeRegistry)
-    {
-        return INodeRegistry(deployed("NodeRegistry", abi.encode(token, anchors, channels, stake)));
+    function newNodeRegistry(address token, address anchors, uint128 stake) internal returns (INodeRegistry) {
+        return INodeRegistry(deployed("NodeRegistry", abi.encode(token, anchors, stake)));
     }
 
     function newFeeToken() internal returns (IDevUSD) {

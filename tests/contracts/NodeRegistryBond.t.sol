@@ -9,11 +9,10 @@ import {NodeWorld} from "./NodeWorld.sol";
 /// @notice Putting a node up, and taking its bond back.
 contract NodeRegistryBondTest is NodeWorld {
     function test_parts_that_are_no_contracts_are_refused() public {
-        (address made, bytes memory failure) =
-            tried("NodeRegistry", abi.encode(stranger, anchors, channels, STAKE));
+        (address made, bytes memory failure) = tried("NodeRegistry", abi.encode(stranger, anchors, STAKE));
         assertEq(made, address(0));
         assertEq(failure, abi.encodeWithSelector(INodeRegistry.NotAContract.selector, stranger));
-        (, failure) = tried("NodeRegistry", abi.encode(token, anchors, channels, 0));
+        (, failure) = tried("NodeRegistry", abi.encode(token, anchors, 0));
         assertEq(failure, abi.encodeWithSelector(INodeRegistry.NoStake.selector));
     }
 
@@ -39,7 +38,7 @@ contract NodeRegistryBondTest is NodeWorld {
 
     function test_a_token_that_takes_a_fee_is_refused() public {
         token = newFeeToken();
-        registry = newNodeRegistry(address(token), address(anchors), address(channels), STAKE);
+        registry = newNodeRegistry(address(token), address(anchors), STAKE);
         token.mint(owner, BOND);
         vm.prank(owner);
         token.approve(address(registry), BOND);

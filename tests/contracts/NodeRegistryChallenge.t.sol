@@ -141,8 +141,8 @@ contract NodeRegistryChallengeTest is NodeWorld {
         registry.endSilence(id);
         assertEq(token.balanceOf(reporter), 10 * BOND + BOND / 4);
         assertEq(token.balanceOf(stranger), 0);
-        assertEq(registry.pots(node), BOND - BOND / 4);
-        assertEq(token.balanceOf(address(registry)), BOND - BOND / 4);
+        assertEq(token.balanceOf(registry.BURNED()), BOND - BOND / 4);
+        assertEq(token.balanceOf(address(registry)), 0);
     }
 
     function test_a_late_answer_still_saves_a_node_whose_silence_was_not_ended() public {
@@ -175,6 +175,6 @@ contract NodeRegistryChallengeTest is NodeWorld {
         registry.reportFork(ORIGIN, one, two);
         registry.endSilence(id);
         assertEq(token.balanceOf(reporter), 10 * BOND);
-        assertEq(token.balanceOf(address(registry)), registry.pots(node));
+        assertEq(token.balanceOf(address(registry)), 0);
     }
 }

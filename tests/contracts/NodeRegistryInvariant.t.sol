@@ -2,18 +2,16 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../contracts/interfaces/INodeRegistry.sol";
-import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
 import {LogTree} from "./LogTree.sol";
 import {NodeWorld} from "./NodeWorld.sol";
 
-/// @notice Nodes that are put up, lie or do not, are challenged, answer or are silent, and payers who want their part.
+/// @notice Nodes that are put up, lie or do not, are challenged, answer or are silent.
 contract NodeActors is NodeWorld {
     uint256 private constant SIZE = 24;
 
     bytes32[] private _log = leaves(SIZE, 99, 0);
     bytes32[] private _ids;
     uint256[2][] private _asked;
-    IPaymentChannels.ChannelConfig[] private _covered;
 
     /// @notice Whether the node ever signed a lie: only then may its bond be lost by a report.
     bool public lied;
@@ -113,31 +111,10 @@ contract NodeActors is NodeWorld {
         } catch {}
     }
 
-    function pay(uint256 salt, uint128 amount) external {
-        IPaymentChannels.ChannelConfig memory config = salted(bound(salt, 1, 4));
-        uint128 paid = claimedOf(config) + uint128(bound(amount, 1, 1e6));
-        fund(config, 1e6);
-        claimAll(config, paid);
-        try registry.cover(config) {
-            _covered.push(config);
-        } catch {}
-    }
-
-    function payOut(uint256 which) external {
-        if (_covered.length == 0) return;
-        try registry.payOut(_covered[which % _covered.length]) {} catch {}
-    }
-
-    /// @notice What stands to be given: the bond, the stakes, and what is left of the pot for covered channels.
+    /// @notice What stands to be given: the bond and the stakes.
     function due() external view returns (uint256) {
         INodeRegistry.Node memory known = registry.nodes(node);
-        uint256 shares;
-        for (uint256 i = 1; i < 5; ++i) {
-            shares += registry.covered(idOf(salted(i)));
-        }
-        uint256 total = registry.coveredTotal(node);
-        uint256 pot = total == 0 ? registry.pots(node) : registry.pots(node) * shares / total;
-        return known.bond + uint256(STAKE) * known.challenges + pot;
+        return known.bond + uint256(STAKE) * known.challenges;
     }
 
     function held() external view returns (uint256) {
@@ -156,7 +133,7 @@ contract NodeRegistryInvariantTest is NodeWorld {
         vm.warp(1_750_000_000);
         actors = new NodeActors();
         targetContract(address(actors));
-        bytes4[] memory steps = new bytes4[](11);
+        bytes4[] memory steps = new bytes4[](9);
         steps[0] = actors.raise.selector;
         steps[1] = actors.announceLeaving.selector;
         steps[2] = actors.withdrawBond.selector;
@@ -166,15 +143,11 @@ contract NodeRegistryInvariantTest is NodeWorld {
         steps[6] = actors.challenge.selector;
         steps[7] = actors.answer.selector;
         steps[8] = actors.endSilence.selector;
-        steps[9] = actors.pay.selector;
-        steps[10] = actors.payOut.selector;
         targetSelector(FuzzSelector({addr: address(actors), selectors: steps}));
     }
 
-    function invariant_the_contract_holds_every_bond_stake_and_pot() public view {
-        // Parts of a pot are rounded down: a unit a payer may stay.
-        assertGe(actors.held(), actors.due());
-        assertLe(actors.held(), actors.due() + 4);
+    function invariant_the_contract_holds_every_bond_and_stake() public view {
+        assertEq(actors.held(), actors.due());
     }
 
     function invariant_only_a_lie_or_silence_costs_a_bond() public view {

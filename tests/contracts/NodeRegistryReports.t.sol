@@ -17,10 +17,10 @@ contract NodeRegistryReportsTest is NodeWorld {
     function assertSlashed(INodeRegistry.Lie lie) private {
         uint128 share = BOND / 4;
         assertEq(token.balanceOf(reporter), 10 * BOND + share, vm.toString(uint256(lie)));
-        assertEq(registry.pots(node), BOND - share);
+        assertEq(token.balanceOf(registry.BURNED()), BOND - share);
         assertEq(registry.nodes(node).bond, 0);
         assertEq(registry.nodes(node).slashedAt, block.timestamp);
-        assertEq(token.balanceOf(address(registry)), BOND - share);
+        assertEq(token.balanceOf(address(registry)), 0);
     }
 
     function expectSlash(INodeRegistry.Lie lie) private {

@@ -25,7 +25,7 @@ abstract contract NodeWorld is ChannelWorld {
     function setUp() public virtual override {
         super.setUp();
         anchors = newAnchors();
-        registry = newNodeRegistry(address(token), address(anchors), address(channels), STAKE);
+        registry = newNodeRegistry(address(token), address(anchors), STAKE);
         (node, nodeKey) = (authorizer, authorizerKey);
         owner = makeAddr("owner");
         reporter = makeAddr("reporter");

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("nonce", sa.String(32), primary_key=True),
         sa.Column("expires_at", whole, nullable=False),
     )
+    op.create_index("sign_ins_expires_at", "sign_ins", ["expires_at"])
     op.add_column("authorizations", sa.Column("binding", sa.LargeBinary, nullable=True))
     op.add_column("authorizations", sa.Column("receipt_id", sa.String(66), nullable=True))
     op.drop_index("receipts_payer", "receipts")
