@@ -35,40 +35,27 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events (ASGI); when this returns, they are ended or closed."""
+        sending = asyncio.ensure_future(self._send_all(send))
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send_all(send, gone)
+            await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sending
             await self._events.aclose()
 
-    async def _send_all(self, send: Send, gone: asyncio.Future[None]) -> None:
-        while True:
-            piece = asyncio.ensure_future(_next(self._events))
-            waiting: set[asyncio.Future[None] | asyncio.Future[bytes | None]] = {piece, gone}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                piece.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await piece
-                return
-            data = piece.result()
-            message = {
-                "type": "http.response.body",
-                "body": data or b"",
-                "more_body": data is not None,
-            }
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # In one task: one for each event would cost as much as making and sending it does.
+        async for data in self._events:
             try:
-                await send(message)
+                await send({"type": "http.response.body", "body": data, "more_body": True})
             except OSError:  # how servers say that the socket is closed
                 return
-            if data is None:
-                return
-
-
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes | None:
-    return await anext(events, None)
+        with contextlib.suppress(OSError):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:

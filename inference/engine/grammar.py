@@ -8,7 +8,8 @@ that answer alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from inference.errors import GenerationError, RequestError
+from inference.errors import GenerationError, NodeError, RequestError
 from registry.text.token_bytes import token_bytes
 from registry.text.tokenizer import Tokenizer
 
@@ -112,11 +113,12 @@ class Grammar:
     def __init__(self, vocabulary: Vocabulary, text: str, *, field: str) -> None:
         """Read a grammar of the library. Raises `RequestError` that names `field`."""
         self._vocabulary = vocabulary
-        self._matcher = LLMatcher(vocabulary.library, text, log_level=0, limits=_LIMITS)
-        if self._matcher.is_error():
-            reason = " ".join(self._matcher.get_error().split())
-            raise RequestError(f"{field}: {reason:.300}", param=field)
         try:
+            with _contained():
+                self._matcher = LLMatcher(vocabulary.library, text, log_level=0, limits=_LIMITS)
+            if self._matcher.is_error():
+                reason = " ".join(self._matcher.get_error().split())
+                raise RequestError(f"{field}: {reason:.300}", param=field)
             # Some that can be read have no answer at all.
             possible = self.start().allowed().any()
         except GenerationError as error:
@@ -146,8 +148,23 @@ class Grammar:
         return cls(vocabulary, LLMatcher.grammar_from_lark(text), field=field)
 
     def start(self) -> GrammarConstraint:
-        """Return the state of an answer that has no token yet."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
+        """Return the state of an answer that has no token yet. Raises `GenerationError`."""
+        with _contained():
+            return GrammarConstraint(self._matcher.deep_copy(), self._vocabulary)
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """Let whatever the library raises end one answer, and nobody else's.
+
+    A panic of Rust is no `Exception`, and its class cannot be imported.
+    """
+    try:
+        yield
+    except (NodeError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise GenerationError(f"the grammar's library failed: {error!r:.200}") from error
 
 
 class GrammarConstraint:
@@ -158,6 +175,7 @@ class GrammarConstraint:
         self._vocabulary = vocabulary
         self._ended = False
 
+    @_contained()
     def allowed(self) -> npt.NDArray[np.bool_]:
         """Return which tokens may come now, shape (rows,).
 
@@ -170,6 +188,7 @@ class GrammarConstraint:
         mask[self._vocabulary.ends] = self._matcher.is_accepting()
         return mask
 
+    @_contained()
     def accept(self, token: int) -> None:
         """Take the token that came. Raises `GenerationError` for one that may not come."""
         if self._ended:

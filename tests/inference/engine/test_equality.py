@@ -40,9 +40,11 @@ NEW = 8
 # In logits: what rounding may move is far below it, what a mistake moves is far above.
 CLOSE = 1e-3
 MOST_CLOSE = 1
-# What goes into products is rounded to eight bits there, as in transformers in bfloat16.
-CLOSE_TO_THE_UNIT = 0.5
-MOST_CLOSE_TO_THE_UNIT = 40
+# The bfloat16 unit rounds what goes into products to eight bits. Fourteen of the answers were seen
+# to differ, and the clearest choice that was lost had a margin of 0.064. Twice as many and three
+# times as much leave room for units that add in another order.
+CLOSE_TO_THE_UNIT = 0.2
+MOST_CLOSE_TO_THE_UNIT = 28
 PATIENCE_S = 280
 Prompt = tuple[int, ...]
 
@@ -108,10 +110,11 @@ def tiny(make: Any) -> Any:
 
 
 MODELS = {
+    # The first, so that the test which is about it alone comes beside the others and shares it.
+    "smollm2": smollm2,
     "llama": tiny(tiny_models.llama),
     "qwen2": tiny(tiny_models.qwen2),
     "gpt2": tiny(tiny_models.gpt2),
-    "smollm2": smollm2,
 }
 
 

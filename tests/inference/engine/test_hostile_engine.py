@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from inference.engine.engine import TextEngine
+from inference.engine.grammar import GrammarConstraint, vocabulary_of
 from inference.engine.sampling import Sampling
 from inference.engine.sequence import GenerationRequest
 from inference.errors import GenerationError, RequestError, UnavailableError
@@ -192,6 +194,66 @@ def test_a_pass_that_fails_together_is_done_in_halves_until_it_fits(
     assert [len(made) for made in run(together())] == [6] * 16
     hook.remove()
     assert by_modules.stats().failed == 0
+
+
+# Grammars whose library breaks
+
+
+class NoTokenizer:
+    """Breaks off when the library asks it for tokens, where the library expects that nothing can.
+
+    What comes of it is a panic as PyO3 passes it on: of a class that nobody can import.
+    """
+
+    eos_token_id, bos_token_id, special_token_ids = 0, None, (0,)
+    tokens = (b"<end>", b"a")
+
+    def __call__(self, text: bytes) -> list[int]:
+        raise KeyError(text)
+
+
+class Panicking:
+    """A matcher that follows its grammar and panics at the third call of `method`."""
+
+    def __init__(self, real: LLMatcher, method: str) -> None:
+        self._real = real
+        self._method = method
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method:
+            self._calls += 1
+            if self._calls == 3:
+                LLTokenizer(TokenizerWrapper(NoTokenizer())).tokenize_str("a")
+        return getattr(self._real, name)
+
+
+@pytest.mark.parametrize("method", ["compute_bitmask", "is_accepting", "consume_token"])
+def test_a_panic_of_the_grammars_library_ends_the_call_that_has_the_grammar_and_no_other(
+    engine: TextEngine, packed: LoadedModel, method: str
+) -> None:
+    vocabulary = vocabulary_of(packed.tokenizer, rows=packed.vocabulary, ends=packed.end_ids)
+    words = LLMatcher.grammar_from_regex("[a-z ]*")
+
+    def broken() -> GrammarConstraint:
+        return GrammarConstraint(
+            Panicking(LLMatcher(vocabulary.library, words), method), vocabulary
+        )
+
+    others = [tuple(40 + n + k for k in range(10 + n)) for n in range(4)]
+    expected = run(answers(engine, others))
+
+    async def work() -> list[Any]:
+        wanted = GenerationRequest(PROMPT, Sampling(6), constraint=broken)
+        return await asyncio.gather(
+            answers(engine, others), answer(engine, wanted), return_exceptions=True
+        )
+
+    found, failed = run(work())
+    assert isinstance(failed, GenerationError), repr(failed)
+    assert "PanicException" in failed.message
+    assert found == expected
+    assert engine.stats().failed == 1
 
 
 # Readers that are gone

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +29,7 @@ from tests.inference.engine.packed_bench import (
     together,
 )
 
+ROOT = Path(__file__).parents[3]
 SIZES = (1, 2, 15, 16, 17, 33, 64, 100, CONTEXT)
 
 
@@ -186,6 +191,40 @@ def test_the_bfloat16_unit_comes_as_near_to_double_precision_as_transformers_in_
 
 
 # Bits
+
+ELSEWHERE = """
+import torch
+from inference.engine.compute_plan import plan
+from tests.inference.engine.packed_bench import CONTEXT, PackedBench, module, prompt
+model = module(dtype=torch.bfloat16)
+how = plan(model.config, dtype=torch.bfloat16, device=torch.device("cpu"), context=CONTEXT)
+bench = PackedBench(model, paired=how.paired)
+print(how.packed, how.paired, bench.forward.name, bench.alone(prompt(1, 40)).tobytes().hex())
+"""
+
+
+def test_a_processor_without_the_unit_computes_bfloat16_to_the_bits_of_single_precision_here() -> (
+    None
+):
+    # AVX2 and fused multiply-add, half as wide vectors, and nothing for bfloat16.
+    told = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        cwd=ROOT,
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    bench = PackedBench(module(dtype=torch.bfloat16))
+    assert done.stdout.split() == [
+        "True",
+        "False",
+        "packed",
+        bench.alone(prompt(1, 40)).tobytes().hex(),
+    ]
+    bench.close()
 
 
 @settings(max_examples=60)
