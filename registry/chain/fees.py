@@ -17,6 +17,8 @@ _RAISE: Final = 8
 _LEAST_RAISE: Final = 10
 # Where nothing is mined at all, more money helps nothing: no offer beyond so many times the market.
 _OVER: Final = 8
+# Chains whose gas costs nothing still want replacements to offer more.
+_FLOOR: Final = GWEI // 1000
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class FeePolicy:
         tip = max(before.tip + before.tip // _RAISE + 1, market.tip)
         most = max(before.most + before.most // _RAISE + 1, 2 * market.base_fee + tip)
         fees = Fees(
-            min(tip, self.cap, _OVER * market.tip),
-            min(most, self.cap, _OVER * (market.base_fee + market.tip)),
+            min(tip, self.cap, _OVER * max(market.tip, _FLOOR)),
+            min(most, self.cap, _OVER * max(market.base_fee + market.tip, _FLOOR)),
         )
         enough = _at_least(fees.tip, before.tip) and _at_least(fees.most, before.most)
         return fees if enough else None

@@ -49,28 +49,21 @@ def tile(rows: int, *, adds: bool) -> Any:
             narrow, paired = w.dtype == types.uint16, x.dtype == types.uint16
             taken = 2 if paired else 1
             panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
-            lines = 1 if narrow and not paired else 2
             xs = [
                 b.pointer(x, x_, builder.add(x_at_, builder.mul(x_step_, b.constant(row))))
                 for row in range(rows)
             ]
 
             def body(k, sums):
-                first = builder.mul(k, b.constant(taken * PANEL))
-                places = [
-                    builder.gep(panel, [builder.add(first, b.constant(taken * c * LANES))])
-                    for c in range(columns)
-                ]
-                fetched = builder.mul(k, b.constant(taken * PANEL // 2))
-                b.prefetch(builder.gep(later, [fetched]), lines)
+                place = builder.gep(later, [builder.mul(k, b.constant(taken * PANEL // 2))])
+                b.prefetch(place, 1 if narrow and not paired else 2)
                 weights = [
                     b.load_pairs(place) if paired else b.load_weights(place, narrow)
-                    for place in places
+                    for place in _places(b, panel, k, taken)
                 ]
-                number_at = builder.mul(k, b.constant(taken))
                 found = []
                 for row in range(rows):
-                    place = builder.gep(xs[row], [number_at])
+                    place = builder.gep(xs[row], [builder.mul(k, b.constant(taken))])
                     number = b.spread_pair(place) if paired else b.spread(builder.load(place))
                     add = b.dot if paired else b.fma
                     for c in range(columns):
@@ -84,14 +77,21 @@ def tile(rows: int, *, adds: bool) -> Any:
                 for c in range(columns):
                     place = b.pointer(y, y_, builder.add(start, b.constant(c * LANES)))
                     value = sums[row * columns + c]
-                    if adds:
-                        value = builder.fadd(b.load(place), value)
-                    b.store(value, place)
+                    b.store(builder.fadd(b.load(place), value) if adds else value, place)
             return context.get_dummy_value()
 
         return signature, code
 
     return product
+
+
+def _places(b, panel, k, taken):
+    """Return where the vectors of a panel's `k`-th row lie; `taken` inputs make a row."""
+    first = b.ir.mul(k, b.constant(taken * PANEL))
+    return [
+        b.ir.gep(panel, [b.ir.add(first, b.constant(taken * column * LANES))])
+        for column in range(PANEL // LANES)
+    ]
 
 
 def scores_of_block(heads: int) -> Any:

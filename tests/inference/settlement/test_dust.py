@@ -106,12 +106,14 @@ def test_a_node_leaves_dust_until_it_is_old_whatever_is_restarted_meanwhile(stal
     stall.reconcile(small, large)
 
 
-def test_a_node_claims_dust_of_which_a_withdrawal_is_pending(stall: Stall) -> None:
+def test_a_node_claims_dust_that_a_withdrawal_would_take(stall: Stall) -> None:
     stall.restart(policy=POLICY)
     payer, other = stall.sell(10, 10)
     stall.settlement.tick()
     assert stall.claimed(payer, other) == [0, 0]
-    stall.withdraw(payer, 990)
+    # What it leaves covers what is owed there.
+    stall.withdraw(other, 990)
+    stall.withdraw(payer, 995)
     stall.settlement.rescue()
     stall.settlement.tick()
     assert stall.claimed(payer, other) == [10, 0]

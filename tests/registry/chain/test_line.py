@@ -146,13 +146,29 @@ def test_an_offer_that_the_cap_leaves_no_room_to_raise_stays(before: Fees, marke
     assert FeePolicy(cap=100).raised(before, market) is None
 
 
-@pytest.mark.parametrize("before", [Fees(0, 2), Fees(1, 1), Fees(10**9, 3 * 10**9 + 7)])
-def test_an_offer_is_raised_as_far_as_every_client_demands(before: Fees) -> None:
-    after = FeePolicy(cap=CAP).raised(before, Market(0, 0))
+@pytest.mark.parametrize(
+    ("before", "market"),
+    [
+        (Fees(0, 2), Market(0, 0)),
+        (Fees(1, 1), Market(0, 0)),
+        (Fees(10**9, 3 * 10**9 + 7), Market(10**9, 10**9)),
+    ],
+)
+def test_an_offer_is_raised_as_far_as_every_client_demands(before: Fees, market: Market) -> None:
+    after = FeePolicy(cap=CAP).raised(before, market)
     assert after is not None
     assert after.tip > before.tip
     assert after.tip * 10 >= before.tip * 11
     assert after.most * 10 >= before.most * 11
+
+
+def test_where_nothing_is_mined_an_offer_stays_within_a_few_times_the_market() -> None:
+    policy, market = FeePolicy(cap=CAP), Market(GWEI // 10, GWEI // 100)
+    last = policy.first(market)
+    while (more := policy.raised(last, market)) is not None:
+        last = more
+    assert last.most <= 8 * (market.base_fee + market.tip)
+    assert last.tip <= 8 * market.tip
 
 
 def test_an_offer_is_raised_at_once_to_what_the_chain_asks_now() -> None:
