@@ -42,9 +42,10 @@ class EventStream(Response):
         finally:
             gone.cancel()
             sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
+            await asyncio.wait((sending,))
             await self._events.aclose()
+        if not sending.cancelled():
+            sending.result()
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -164,7 +164,8 @@ def _contained() -> Iterator[None]:
     except (NodeError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise GenerationError(f"the grammar's library failed: {error!r:.200}") from error
+        # Its own words may hold paths of this machine, and this error is told to the caller.
+        raise GenerationError(f"the grammar's library failed: {type(error).__name__}") from error
 
 
 class GrammarConstraint:

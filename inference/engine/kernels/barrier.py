@@ -1,8 +1,4 @@
-"""A barrier: threads within a kernel wait for one another without the interpreter.
-
-Between two meetings threads take the units of the work one by one: a thread that lost its processor
-for a while to somebody else does less of them, and the others need not wait for it.
-"""
+"""A barrier: threads within a kernel wait for one another without the interpreter."""
 
 from __future__ import annotations
 
@@ -13,12 +9,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# What the int64 array of a barrier holds: who arrived, how often all did, and which unit is next.
-# Each on a cache line of its own, so that waiting does not slow arriving.
-SLOTS: Final = 24
+# What the int64 array of a barrier holds: who arrived, and how often all did. Each on a cache line
+# of its own, so that waiting does not slow arriving.
+SLOTS: Final = 16
 _ARRIVED: Final = 0
 _ROUND: Final = 8
-_NEXT: Final = 16
 # How often a thread looks before it lets others run: some ten microseconds.
 _LOOKS: Final = 2000
 
@@ -61,13 +56,10 @@ def _let_others_run(typing):
 def meet(barrier: Any, team: int) -> None:
     """Wait until `team` threads have come here. `barrier` is an int64 array of `SLOTS` zeros."""
     if team == 1:
-        barrier[_NEXT] = 0
         return
     before = _read(barrier, _ROUND)
     if _add(barrier, _ARRIVED, 1) == team - 1:
         _add(barrier, _ARRIVED, -team)
-        # Nobody takes units now.
-        barrier[_NEXT] = 0
         _add(barrier, _ROUND, 1)
         return
     looks = 0
@@ -75,12 +67,6 @@ def meet(barrier: Any, team: int) -> None:
         looks += 1
         if looks > _LOOKS:
             _let_others_run()
-
-
-@njit(nogil=True, cache=True)
-def take(barrier: Any) -> int:
-    """Return a unit's number, 0, 1, 2, …, that no other thread takes before all meet."""
-    return _add(barrier, _NEXT, 1)
 
 
 def _place(context: Any, builder: Any, kind: Any, arguments: Any) -> Any:

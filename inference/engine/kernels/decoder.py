@@ -44,14 +44,14 @@ def _attention(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int, tea
         _normalise(z, w.norms[2 * layer], s.stream, row, normed.numbers, row)
     panels = z.qkv_step // PANEL
     qkv = Packed(w.qkv, layer * panels * z.hidden_depth * PANEL, panels, z.hidden_depth)
-    multiply(normed, qkv, Matrix(s.qkv, z.qkv_step), rows, False, s.barrier, team)
+    multiply(normed, qkv, Matrix(s.qkv, z.qkv_step), rows, False, me, team)
     meet(s.barrier, team)
-    attend_all(z, w, r, s, layer, me)
+    attend_all(z, w, r, s, layer, me, team)
     meet(s.barrier, team)
     panels, depth = z.hidden_step // PANEL, z.heads_depth
     out = Packed(w.out, layer * panels * depth * PANEL, panels, depth)
     stream = Matrix(s.stream, z.hidden_step)
-    multiply(Matrix(s.heads, z.heads_step), out, stream, rows, True, s.barrier, team)
+    multiply(Matrix(s.heads, z.heads_step), out, stream, rows, True, me, team)
     meet(s.barrier, team)
 
 
@@ -63,11 +63,11 @@ def _feed_forward(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int, 
         _normalise(z, w.norms[2 * layer + 1], s.stream, row, normed.numbers, row)
     panels = 2 * z.inner_step // PANEL
     gate_up = Packed(w.gate_up, layer * panels * z.hidden_depth * PANEL, panels, z.hidden_depth)
-    multiply_gated(normed, gate_up, inner, rows, s.spare[me], s.barrier, team)
+    multiply_gated(normed, gate_up, inner, rows, s.spare[me], me, team)
     meet(s.barrier, team)
     panels = z.hidden_step // PANEL
     down = Packed(w.down, layer * panels * z.inner_depth * PANEL, panels, z.inner_depth)
-    multiply(inner, down, Matrix(s.stream, z.hidden_step), rows, True, s.barrier, team)
+    multiply(inner, down, Matrix(s.stream, z.hidden_step), rows, True, me, team)
     meet(s.barrier, team)
 
 
@@ -80,7 +80,7 @@ def _logits(z: Sizes, w: Weights, r: Rows, s: Space, me: int, team: int) -> None
         row = r.wanted[index]
         _normalise(z, w.norms[2 * z.layers], s.stream, row, normed.numbers, index)
     head = Packed(w.head, 0, z.vocabulary_step // PANEL, z.hidden_depth)
-    multiply(normed, head, Matrix(s.logits, z.vocabulary_step), count, False, s.barrier, team)
+    multiply(normed, head, Matrix(s.logits, z.vocabulary_step), count, False, me, team)
     meet(s.barrier, team)
     first, last = share(count, me, team)
     for index in range(first, last):

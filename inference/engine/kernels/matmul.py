@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from inference.engine.kernels.barrier import take
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.reductions import gate
 from inference.engine.kernels.vectors import PANEL, ROWS, tile
@@ -46,65 +45,54 @@ def blocks_of(rows: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def tiles_of(unit: int, panels: int, blocks: int, team: int) -> tuple[int, int, int]:
-    """Return what a unit of a product is: a panel, and its tiles from, up to.
+def fetched(size: int, next_: int, block: int, blocks: int) -> int:
+    """Return how far behind the beginning of a panel of `size` weights a tile of it fetches.
 
-    A thread does all tiles of a panel, so that the panel comes into its cache once; only the last
-    panels are done tile by tile, so that no thread waits long for another. Without tiles to divide
-    a panel into, units are panels. Beyond the last unit the panel is `panels`.
+    Each fetches half of the panel that is the `next_` behind it. One that is gone through only once
+    comes no sooner for that: its tile fetches what it has just read, which takes no time.
     """
-    whole = max(panels - team, 0) if blocks > 1 else panels
-    if unit < whole:
-        return unit, 0, blocks
-    tile = unit - whole
-    panel = min(whole + tile // blocks, panels)
-    return panel, tile % blocks, tile % blocks + 1
+    return next_ * size + block % 2 * (size // 2) if blocks > 1 else 0
 
 
 @njit(nogil=True, cache=True)
-def multiply(
-    x: Matrix, w: Packed, y: Matrix, rows: int, adds: bool, barrier: Any, team: int
-) -> None:
+def multiply(x: Matrix, w: Packed, y: Matrix, rows: int, adds: bool, me: int, team: int) -> None:
     """Do this thread's share of y = x · w, or with `adds` of y += x · w, for `rows` rows."""
     blocks, size = blocks_of(rows), w.depth * PANEL
-    panel, first, last = tiles_of(take(barrier), w.panels, blocks, team)
-    while panel < w.panels:
+    first, last = share(w.panels * blocks, me, team)
+    for unit in range(first, last):
+        panel, block = unit // blocks, unit % blocks
+        start, end = share(rows, block, blocks)
+        place = start * y.step + panel * PANEL
         at = w.at + panel * size
-        for block in range(first, last):
-            start, end = share(rows, block, blocks)
-            place = start * y.step + panel * PANEL
-            # Each tile fetches half of the panel that this thread is likely to take next.
-            ahead = at + team * size + block % 2 * (size // 2)
-            if adds:
-                _add_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
-            else:
-                _set_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
-        panel, first, last = tiles_of(take(barrier), w.panels, blocks, team)
+        ahead = at + fetched(size, 1, block, blocks)
+        if adds:
+            _add_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
+        else:
+            _set_tile(end - start, x, start, w, at, ahead, y.numbers, place, y.step)
 
 
 @njit(nogil=True, cache=True)
 def multiply_gated(
-    x: Matrix, w: Packed, y: Matrix, rows: int, spare: Any, barrier: Any, team: int
+    x: Matrix, w: Packed, y: Matrix, rows: int, spare: Any, me: int, team: int
 ) -> None:
     """Do this thread's share of y = silu(x · gate) · (x · up).
 
     Panels of `w` come in pairs, a gate and its up; `spare` holds two tiles for this thread.
     """
-    blocks, size, pairs = blocks_of(rows), w.depth * PANEL, w.panels // 2
-    pair, first, last = tiles_of(take(barrier), pairs, blocks, team)
-    while pair < pairs:
+    blocks, size = blocks_of(rows), w.depth * PANEL
+    first, last = share(w.panels // 2 * blocks, me, team)
+    for unit in range(first, last):
+        pair, block = unit // blocks, unit % blocks
+        start, end = share(rows, block, blocks)
         at = w.at + 2 * pair * size
-        for block in range(first, last):
-            start, end = share(rows, block, blocks)
-            ahead = at + 2 * team * size + block % 2 * (size // 2)
-            _set_tile(end - start, x, start, w, at, ahead, spare, 0, PANEL)
-            ahead += size
-            _set_tile(end - start, x, start, w, at + size, ahead, spare, ROWS * PANEL, PANEL)
-            for row in range(end - start):
-                place = (start + row) * y.step + pair * PANEL
-                up = (ROWS + row) * PANEL
-                gate(spare, row * PANEL, up, y.numbers, place, PANEL // LANES)
-        pair, first, last = tiles_of(take(barrier), pairs, blocks, team)
+        ahead = at + fetched(size, 2, block, blocks)
+        _set_tile(end - start, x, start, w, at, ahead, spare, 0, PANEL)
+        ahead += size
+        _set_tile(end - start, x, start, w, at + size, ahead, spare, ROWS * PANEL, PANEL)
+        for row in range(end - start):
+            place = (start + row) * y.step + pair * PANEL
+            up = (ROWS + row) * PANEL
+            gate(spare, row * PANEL, up, y.numbers, place, PANEL // LANES)
 
 
 @njit(nogil=True, cache=True)

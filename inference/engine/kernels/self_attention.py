@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 
 from inference.engine.kernels.attention import HEADS, attend
-from inference.engine.kernels.barrier import take
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Rows, Sizes, Space, Weights
+from inference.engine.kernels.matmul import share
 from inference.engine.kernels.vectors import put, turn
 
 
@@ -24,7 +24,7 @@ class _Place(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def attend_all(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int) -> None:
+def attend_all(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int, team: int) -> None:
     """Do this thread's share: a unit is one sequence and one group of heads.
 
     A unit keeps its own keys and values and reads no others, so units need not wait for another.
@@ -32,15 +32,13 @@ def attend_all(z: Sizes, w: Weights, r: Rows, s: Space, layer: int, me: int) -> 
     size = z.padded_width * LANES
     step = z.groups * size
     blocks = len(s.keys) // (z.layers * step)
-    units = (len(r.starts) - 1) * z.groups
-    unit = take(s.barrier)
-    while unit < units:
+    first, last = share((len(r.starts) - 1) * z.groups, me, team)
+    for unit in range(first, last):
         sequence, group = unit // z.groups, unit % z.groups
         place = _Place(layer, group, layer * blocks * step + group * size, step)
         rows = range(r.starts[sequence], r.starts[sequence + 1])
         _keep(z, w, r, s, place, r.tables[sequence], rows, s.scores[me])
         _look_back(z, w, r, s, place, r.tables[sequence], rows, s.scores[me])
-        unit = take(s.barrier)
 
 
 @njit(nogil=True, cache=True)

@@ -15,12 +15,11 @@ from numba import njit
 
 from inference.engine.choosing import choose
 from inference.engine.kernels.attention import HEADS, attend
-from inference.engine.kernels.barrier import SLOTS
 from inference.engine.kernels.decoder import _normalise
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.layout import Sizes
 from inference.engine.kernels.logits import summarise
-from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated, tiles_of
+from inference.engine.kernels.matmul import Matrix, Packed, multiply, multiply_gated
 from inference.engine.kernels.reductions import gate, weigh
 from inference.engine.kernels.unit import has_bf16_unit
 from inference.engine.kernels.vectors import PANEL, ROWS, put
@@ -229,10 +228,6 @@ def inputs_of(x: Floats, kind: str) -> tuple[npt.NDArray[np.generic], int, int]:
     return (wide.view(np.uint32) >> 16).astype(np.uint16).reshape(-1), step, filled_up
 
 
-def units() -> npt.NDArray[np.int64]:
-    return np.zeros(SLOTS, dtype=np.int64)
-
-
 def product(
     x: Floats,
     flat: npt.NDArray[np.generic],
@@ -244,31 +239,17 @@ def product(
     rows, step = len(x), panels * PANEL
     y = np.full((rows, step), np.nan, dtype=F32) if start is None else start.copy()
     numbers, apart, depth = inputs_of(x, kind)
-    multiply(
-        Matrix(numbers, apart),
-        Packed(flat, 0, panels, depth),
-        Matrix(y.reshape(-1), step),
-        rows,
-        start is not None,
-        units(),
-        team,
-    )
+    for me in range(team):
+        multiply(
+            Matrix(numbers, apart),
+            Packed(flat, 0, panels, depth),
+            Matrix(y.reshape(-1), step),
+            rows,
+            start is not None,
+            me,
+            team,
+        )
     return y
-
-
-@pytest.mark.parametrize("panels", [1, 2, 3, 9, 16])
-@pytest.mark.parametrize("blocks", [1, 2, 6])
-@pytest.mark.parametrize("team", [1, 2, 3, 12])
-def test_the_units_of_a_product_are_all_of_its_tiles_each_once(
-    panels: int, blocks: int, team: int
-) -> None:
-    found = []
-    unit = 0
-    while (tiles := tiles_of(unit, panels, blocks, team))[0] < panels:
-        found += [(tiles[0], block) for block in range(tiles[1], tiles[2])]
-        unit += 1
-    assert found == [(panel, block) for panel in range(panels) for block in range(blocks)]
-    assert all(tiles_of(unit + more, panels, blocks, team)[0] == panels for more in range(20))
 
 
 @pytest.mark.skipif(not has_bf16_unit(), reason="needs a processor's bfloat16 unit")
@@ -338,15 +319,16 @@ def test_gated_products_are_right_and_of_the_same_bits_as_alone(kind: str) -> No
             y = np.full((rows, pairs * PANEL), np.nan, dtype=F32)
             made_of = (y.view(np.uint32) >> 16).astype(np.uint16) if kind == PAIRED else y
             numbers, apart, deep = inputs_of(x[:rows], kind)
-            multiply_gated(
-                Matrix(numbers, apart),
-                Packed(flat, 0, 2 * pairs, deep),
-                Matrix(made_of.reshape(-1), pairs * PANEL),
-                rows,
-                np.empty(2 * ROWS * PANEL, dtype=F32),
-                units(),
-                team,
-            )
+            for me in range(team):
+                multiply_gated(
+                    Matrix(numbers, apart),
+                    Packed(flat, 0, 2 * pairs, deep),
+                    Matrix(made_of.reshape(-1), pairs * PANEL),
+                    rows,
+                    np.empty(2 * ROWS * PANEL, dtype=F32),
+                    me,
+                    team,
+                )
             if kind == PAIRED:
                 y = widened(made_of)
             assert np.allclose(y, expected[:rows], rtol=error, atol=1e-4)
