@@ -244,3 +244,16 @@ def test_two_requests_in_one_packet_are_both_answered(
     hasty = connect()
     hasty.sendall(GET + b"\r\n" + GET + b"Connection: close\r\n\r\n")
     assert everything(hasty).count(b"HTTP/1.1 200") == 2
+
+
+def test_connections_that_ask_to_be_upgraded_leave_by_the_same_door(
+    world: World, connect: Callable[..., socket.socket]
+) -> None:
+    source = "127.0.0.9"
+    asks = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    for _ in range(LIMIT + 1):
+        asking = connect(source)
+        asking.sendall(GET + asks + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        assert status(asking.recv(65536)) == 200
+        asking.close()
+    assert_serves(world, source)

@@ -18,6 +18,7 @@ from inference.errors import (
     NodeError,
     PaymentRefusedError,
 )
+from inference.payments.channel import ChannelConfig
 from inference.payments.eip3009 import Authorization
 from inference.payments.exact import verify_authorization
 from inference.payments.ledger import ChannelLedger
@@ -398,3 +399,42 @@ def test_only_what_nothing_durable_follows_waits_for_the_disk(
             assert database.noted == [False, True, True]
 
         asyncio.run(go())
+
+
+class Impostor(Payer):
+    """Has funded, on chain and by its own means, a channel that names somebody else as payer."""
+
+    @property
+    def config(self) -> ChannelConfig:
+        return replace(super().config, payer=STRANGER.address)
+
+
+def test_a_channel_in_the_name_of_somebody_who_signed_nothing_is_refused(shop: Shop) -> None:
+    honest = shop.payer()
+    impostor = Impostor(terms=honest.terms, key=honest.key)
+
+    async def go() -> None:
+        with pytest.raises(PaymentRefusedError, match="signed nothing here") as caught:
+            await shop.reserve(impostor.payload("voucher", 100), 100)
+        assert caught.value.code == "invalid_batch_settlement_evm_voucher_signature"
+
+    asyncio.run(go())
+
+
+def test_a_payment_whose_nonce_was_spent_on_another_transfer_has_not_paid(shop: Shop) -> None:
+    payer = shop.payer()
+
+    async def go() -> None:
+        payment = authorize(payer)
+        secured = await shop.reserve(exactly(payment), 700)
+        book = shop.cashier.authorizations
+        for how in (book.settling, book.unknown):
+            await shop.database.write(lambda tx, how=how: how(tx, secured.reservation, None))
+        shop.token.transfer(STRANGER, authorize(payer, to=STRANGER.address, nonce=payment.nonce))
+        with pytest.raises(PaymentRefusedError) as caught:
+            await shop.reserve(exactly(payment), 700)
+        assert caught.value.code == USED
+
+    asyncio.run(go())
+    assert shop.database.read(shop.cashier.authorizations.unsettled) == []
+    assert not [e for e in shop.entries() if e.get("incident") == "paid without an answer"]

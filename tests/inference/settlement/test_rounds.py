@@ -15,6 +15,7 @@ class Steps:
     broken: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     now: float = 1_000.0
+    odd: Exception | None = None
 
     def rescue(self) -> None:
         self._do("rescue")
@@ -30,7 +31,7 @@ class Steps:
 
     def _do(self, step: str) -> None:
         if step in self.broken:
-            raise ChainUnreachableError(f"no {step}")
+            raise self.odd or ChainUnreachableError(f"no {step}")
         self.done.append(step)
 
     def go(self, rounds: Rounds, seconds: float) -> None:
@@ -82,3 +83,15 @@ def test_an_hour_of_failures_is_told_and_made_up_for_at_the_first_round_after_it
     assert steps.done[:3] == ["rescue", "tick", "anchor"]
     assert rounds.error == ""
     assert rounds.pause_s() == 15
+
+
+def test_an_odd_error_is_told_by_its_kind_and_ends_nothing() -> None:
+    steps, rounds = make("tick")
+    steps.odd = OSError(24, "too many open files", "/secret/path")
+    steps.go(rounds, 200)
+    assert "tick fails for" in rounds.error
+    assert rounds.error.endswith("OSError")
+    steps.broken.clear()
+    steps.go(rounds, 200)
+    assert "tick" in steps.done
+    assert rounds.error == ""
