@@ -43,6 +43,8 @@ class TrialDoor:
             return False
         if self.database.read(lambda tx: self.book.known(tx, trial_id(trial, payer))):
             return True  # It was asked about when it began: its tokens may be elsewhere now.
+        if not self.database.read(lambda tx: self.book.may_begin_trial(tx, trial)):
+            return False  # As many as may have tried: the chain is not asked for nothing.
         try:
             held = await asyncio.to_thread(self.balance_of, payer)
         except ChainError as error:
