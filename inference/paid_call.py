@@ -38,6 +38,7 @@ from inference.payments import exact
 from inference.payments.exact import parse_authorization
 from inference.payments.identifier import Ticket, binding
 from inference.payments.mover import SettlementPendingError
+from inference.payments.offers import OTHER_OFFER
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError, Moved
 from inference.payments.x402 import PaymentPayload, decode_payment, settle_response
@@ -121,8 +122,8 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
         if refusal.code == SettlementPendingError.code:
             # Never a fresh 402: it would make the client pay again.
             raise SettlementPendingError() from refusal
-        if till.cashier.may_have_moved(payment):
-            # Whatever is wrong with it now, a price that changed for example: it is not paid twice.
+        if refusal.code == OTHER_OFFER and till.cashier.may_have_moved(payment):
+            # The price changed since it was made for another: it is not to be paid twice.
             raise SettlementPendingError() from refusal
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:

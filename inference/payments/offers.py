@@ -14,6 +14,8 @@ from inference.payments.x402 import PaymentPayload, Requirements, matches, payme
 
 # Seconds a signed authorisation stays good: time for a slow generation and a slow block.
 PAYMENT_WINDOW_S: Final = 600
+# The x402 code for a payment that echoes none of what is offered now.
+OTHER_OFFER: Final = "invalid_payment_requirements"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Offers:
         if payment.accepted["network"] != network:
             raise PaymentRefusedError("network_mismatch", f"payments here are made on {network}")
         raise PaymentRefusedError(
-            "invalid_payment_requirements",
+            OTHER_OFFER,
             "the payment is for another offer; ask again without it to see the present one",
         )
 

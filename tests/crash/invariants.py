@@ -242,7 +242,7 @@ class Inspector:
         for name, signed in self._signed().items():
             used = on_chain.get((signed.payer, name), "")
             state = rows[name]["state"] if name in rows else "not there"
-            if used and state not in ("settling", "unknown", "settled"):
+            if used and state not in ("settling", "unknown", "settled", "paid", "serving"):
                 yield f"6: {name} moved {signed.amount} on chain, and is {state}"
             if state == "settled" and not used:
                 yield f"6: {name} is settled, and did not move"
@@ -269,7 +269,8 @@ class Inspector:
         on_chain = self._used()
         for name, signed in self._signed().items():
             used = on_chain.get((signed.payer, name), "")
-            if used and rows[name]["state"] != "settled":
+            # `paid`: it moved for nothing, and its payer is served for it when it comes again.
+            if used and rows[name]["state"] not in ("settled", "paid"):
                 yield f"7: {name} moved on chain and is {rows[name]['state']} after a restart"
             if signed.channel or not used:
                 if paid[name]:

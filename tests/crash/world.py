@@ -189,6 +189,9 @@ class World:
 
     def start(self, point: KillPoint | None = None) -> Node:
         """Start a node and wait until it sells or has died."""
+        if self.watchman.pid:  # one that a failed test left alive would be waited for, for ever
+            with suppress(ProcessLookupError):
+                os.kill(self.watchman.pid, signal.SIGKILL)
         self.watchman.wait()
         kill_order = None if point is None else asdict(point)
         self.watchman.point = None if point is None else KillPoint(**asdict(point))

@@ -138,9 +138,11 @@ def test_it_takes_a_channel_from_its_deposit_to_its_refund(
     )
     here.settle(ClaimPayload(claims=[row]).to_dict())
     assert here.channels.state(channel_id, now=0).total_claimed == 60
+    # Others' tests may have claimed for the same receiver on this chain.
+    claimed, settled = here.channels.receiver(RECEIVER, here.token.address)
     before = here.holds(RECEIVER)
     here.settle(SettlePayload(receiver=RECEIVER, token=here.token.address).to_dict())
-    assert here.holds(RECEIVER) == before + 60
+    assert here.holds(RECEIVER) == before + claimed - settled
 
     rest = VoucherClaim(
         channel=config,
