@@ -70,8 +70,8 @@ class Rounds:
 
     def pause_s(self) -> float:
         """Return how long to wait before the next round."""
-        longest = max(self.look_s, self.every_s)
-        return min(self.look_s * float(2 ** min(self._failures, 30)), longest)
+        shortest, longest = sorted((self.look_s, self.every_s))
+        return min(shortest * float(2 ** min(self._failures, 30)), longest)
 
     @property
     def error(self) -> str:
