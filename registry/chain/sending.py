@@ -261,7 +261,9 @@ class Outbox:
                     raise
                 continue
             if receipt is not None:
-                self.book.end(sent, "mined")
+                # It was mined, whether or not that can be written now: `follow` comes by again.
+                with suppress(WeightproofError):
+                    self.book.end(sent, "mined")
                 return receipt
         return None
 
