@@ -261,8 +261,7 @@ class Outbox:
                     raise
                 continue
             if receipt is not None:
-                # It was mined, whether or not that can be written now: `follow` comes by again.
-                with suppress(WeightproofError):
+                with suppress(WeightproofError):  # mined it is; `follow` writes it another time
                     self.book.end(sent, "mined")
                 return receipt
         return None
