@@ -60,7 +60,7 @@ def opened(model: Path, made: Path, *, dtype: str, threads: int) -> Iterator[Mar
         settings = f"threads = {threads}\nresident_check_s = {_PATROL_S}  #"
         path.write_text(path.read_text().replace("threads = 1", settings))
         folder = _converted(model, made / NAME, dtype)
-        add_model(path, NAME, _register(path, folder), _PRICE)
+        add_model(path, NAME, register(path, folder, NAME, task="chat"), _PRICE)
         yield Market(path, folder, dtype)
 
 
@@ -76,12 +76,13 @@ def _converted(model: Path, copy: Path, dtype: str) -> Path:
     return copy
 
 
-def _register(settings: Path, folder: Path) -> bytes:
+def register(settings: Path, folder: Path, name: str, *, task: str) -> bytes:
+    """Register a model and have it attested, by the keys of a settings file; return its ModelId."""
     workspace = Workspace.open(registry_config(settings, read_file(settings)))
     done = register_model(
         folder,
-        name=NAME,
-        task="chat",
+        name=name,
+        task=task,
         parents=(),
         blocks=workspace.blocks,
         registry=workspace.records,

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from engine_bench.market import register
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification
 
 from inference.config import NodeConfig, load
 from registry.chain.connection import Chain
 from registry.chain.devnet import Devnet
-from registry.config import read_file, registry_config
 from registry.devnet_file import add_model, prepare_devnet
-from registry.register import register_model
-from registry.workspace import Workspace
 
 NAME: Final = "bench"
 PATH: Final = "/v1/classify"
@@ -51,7 +49,8 @@ def opened(made: Path) -> Iterator[Market]:
         path, _ = prepare_devnet(Chain(net.rpc_url), made, net.rpc_url)
         settings = f"threads = 1\nresident_check_s = {_PATROL_S}  #"
         path.write_text(path.read_text().replace("threads = 1", settings))
-        add_model(path, NAME, _register(path, _classifier(made / NAME)), _PRICE)
+        model = register(path, _classifier(made / NAME), NAME, task="classify")
+        add_model(path, NAME, model, _PRICE)
         yield Market(path, net.rpc_url)
 
 
@@ -74,21 +73,3 @@ def _classifier(folder: Path) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text("{}")
     return folder
-
-
-def _register(settings: Path, folder: Path) -> bytes:
-    workspace = Workspace.open(registry_config(settings, read_file(settings)))
-    done = register_model(
-        folder,
-        name=NAME,
-        task="classify",
-        parents=(),
-        blocks=workspace.blocks,
-        registry=workspace.records,
-        signer=workspace.signer("publisher"),
-    )
-    expires_at = workspace.chain.head().timestamp + _YEAR_S
-    workspace.attestations.attest(
-        workspace.signer("attester"), done.id, "integrity", 10_000, expires_at
-    )
-    return done.id
