@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from inference.models_cli import models
+from inference.receipt_cli import receipt as receipts
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
@@ -21,6 +22,7 @@ from registry.terminal import Terminal, examples
 
 app = registry_cli.app
 app.add_typer(models, name="models")
+app.add_typer(receipts, name="receipt")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
@@ -115,7 +117,7 @@ def chat(
     scheme: Annotated[str, typer.Option(help="batch-settlement or exact.")] = "batch-settlement",
     yes: Annotated[bool, typer.Option("--yes", help="Deposit without asking.")] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Write the receipt here, the request beside it.")
+        Path | None, typer.Option(help="Write the receipt here, request and answer beside it.")
     ] = None,
     key: Annotated[str, typer.Option("--key", help="Role whose wallet pays.")] = "payer",
     url: NodeUrl = "",
@@ -137,7 +139,7 @@ def chat(
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
         show(answer, terminal)
         if save is not None:
-            save_shown(save, Shown(answer.signed, answer.request))
+            save_shown(save, Shown(answer.signed, answer.request, answer.response))
 
 
 @app.command(epilog=examples("weightproof prices", "weightproof prices --json"))

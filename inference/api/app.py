@@ -19,6 +19,7 @@ from inference.api import (
     classify,
     completions,
     embeddings,
+    formats,
     metrics,
     models,
     prices,
@@ -75,6 +76,7 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(models.router(node))
     app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
+    app.include_router(formats.router())
     app.include_router(wallet.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
