@@ -20,13 +20,16 @@ from registry.signing.signer import ANVIL_CHAIN_ID, Signer
 # x402 batch-settlement: hard-coded in the clients as verifyingContract and deposit target.
 CANONICAL_CHANNELS: Final = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"
 CANONICAL_COLLECTOR: Final = "0x4020806089470a89826cB9fB1f4059150b550004"
+# What a deployment may lack.
+_OPTIONAL: Final = frozenset({"dev_usd", "from_block", "receipt_verifier"})
 
 
 @dataclass(frozen=True)
 class Deployment:
     """Where the contracts of one chain are. `dev_usd` exists on the devnet only.
 
-    `from_block` is where the search for their events may begin.
+    `from_block` is where the search for their events may begin. `receipt_verifier` is missing in
+    deployments made before there was one; nothing here needs it.
     """
 
     chain_id: int
@@ -37,6 +40,7 @@ class Deployment:
     deposit_collector: str
     dev_usd: str | None = None
     from_block: int = 0
+    receipt_verifier: str | None = None
 
     def to_json(self) -> JsonObject:
         """Return it as a JSON object; what does not exist is left out."""
@@ -50,7 +54,7 @@ class Deployment:
         known = {field.name for field in fields(cls)}
         for name in value.keys() - known:
             raise ConfigError(f"a deployment has no field {name!r:.60}")
-        for name in known - value.keys() - {"dev_usd", "from_block"}:
+        for name in known - value.keys() - _OPTIONAL:
             raise ConfigError(f"the deployment lacks {name}", hint="deploy the contracts again")
         for name, item in value.items():
             if name in ("chain_id", "from_block"):
@@ -68,15 +72,17 @@ def deploy(chain: Chain, signer: Signer) -> Deployment:
     registry = _create(chain, signer, "ModelRegistry")
     devnet = chain.chain_id == ANVIL_CHAIN_ID
     channels, collector = (_place if devnet else _settle_on)(chain, signer)
+    anchor = _create(chain, signer, "AuditAnchor")
     return Deployment(
         chain_id=chain.chain_id,
         model_registry=registry,
         attestations=_create(chain, signer, "Attestations", registry),
-        audit_anchor=_create(chain, signer, "AuditAnchor"),
+        audit_anchor=anchor,
         payment_channels=channels,
         deposit_collector=collector,
         dev_usd=_create(chain, signer, "DevUSD") if devnet else None,
         from_block=from_block,
+        receipt_verifier=_create(chain, signer, "ReceiptVerifier", anchor),
     )
 
 
@@ -92,6 +98,8 @@ def check(chain: Chain, deployment: Deployment) -> None:
     chain.contract("Attestations", deployment.attestations)
     chain.contract("AuditAnchor", deployment.audit_anchor)
     chain.contract("PaymentChannels", deployment.payment_channels)
+    if deployment.receipt_verifier is not None:
+        chain.contract("ReceiptVerifier", deployment.receipt_verifier)
 
 
 def _create(chain: Chain, signer: Signer, name: str, *arguments: object) -> str:
