@@ -7,14 +7,14 @@ processes may append in turn. What an append writes and a proof reads is O(log n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, func, select, update
 
 from inference.audit import merkle
-from inference.audit.checkpoint import Checkpoint, SignedCheckpoint
+from inference.audit.checkpoint import Checkpoint, SignedCheckpoint, parse, with_lines
 from inference.audit.entry import Entry
 from inference.audit.merkle import NodeSource, ProofError
 from inference.audit.stored_tree import LogError, complete, read_nodes
@@ -118,15 +118,20 @@ class AuditLog:
         size = self.size(tx)
         return Checkpoint(self.origin, size, self.root(tx, size))
 
-    def save_checkpoint(self, tx: Connection, signed: SignedCheckpoint) -> None:
-        """Keep a signed head. Raises `LogError` when another root was signed for that size."""
+    def save_checkpoint(self, tx: Connection, signed: SignedCheckpoint) -> str:
+        """Keep a signed head; return its note, with all lines that were kept for it so far.
+
+        Raises `LogError` when another root was signed for that size.
+        """
         head = signed.checkpoint
         row = tx.execute(select(checkpoints.c.root).where(checkpoints.c.size == head.size)).first()
         if row is None:
             values = {"size": head.size, "root": head.root, "note": signed.note}
             tx.execute(checkpoints.insert(), values)
-        elif row[0] != head.root:
+            return signed.note
+        if row[0] != head.root:
             raise LogError(f"a checkpoint of size {head.size} with another root was signed before")
+        return self.add_lines(tx, head.size, parse(signed.note)[1])
 
     def note(self, tx: Connection, size: int | None = None) -> str | None:
         """Return the note of the largest checkpoint kept, or of that of `size`; None if none."""
@@ -134,6 +139,26 @@ class AuditLog:
         if size is not None:
             query = query.where(checkpoints.c.size == size)
         note: str | None = tx.execute(query).scalar()
+        return note
+
+    def add_lines(self, tx: Connection, size: int, lines: Iterable[str]) -> str:
+        """Add signature lines to the note kept for `size`, one a key; return it."""
+        note = self.note(tx, size)
+        if note is None:
+            raise LogError(f"no checkpoint of size {size} is kept")
+        note = with_lines(note, lines)
+        tx.execute(update(checkpoints).where(checkpoints.c.size == size).values(note=note))
+        return note
+
+    def publish(self, tx: Connection, size: int, at: int) -> None:
+        """Note that the checkpoint of `size` may be shown, at unix second `at`."""
+        row = checkpoints.c.size == size, checkpoints.c.published_at.is_(None)
+        tx.execute(update(checkpoints).where(*row).values(published_at=at))
+
+    def published(self, tx: Connection) -> str | None:
+        """Return the note of the largest published checkpoint; None if there is none."""
+        query = select(checkpoints.c.note).where(checkpoints.c.published_at.is_not(None))
+        note: str | None = tx.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).scalar()
         return note
 
     def mark_anchored(self, tx: Connection, size: int, tx_hash: str) -> None:
