@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from inference.log_cli import log
 from inference.models_cli import models
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
@@ -21,6 +22,7 @@ from registry.terminal import Terminal, examples
 
 app = registry_cli.app
 app.add_typer(models, name="models")
+app.add_typer(log, name="log")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
