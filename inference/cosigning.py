@@ -1,8 +1,9 @@
 """The node's heads, cosigned by witnesses.
 
-Who trusts one of them need not trust the node not to show two payers two logs. Each round the newest head is signed and shown to every witness at once; the lines that came back
-are checked and added to its note, and it is published with as many as there are. A witness that
-does not answer, or answers wrongly, costs its line and nothing else: the node goes on selling.
+Who trusts one of them need not trust the node not to show two payers two logs. Each round the
+newest head is signed and shown to every witness at once; the lines that came back are checked and
+added to its note, and it is published with as many as there are. A witness that does not answer,
+or answers wrongly, costs its line and nothing else: the node goes on selling.
 
 1. sign the newest head
 2. ask each witness, from the head it saw last; it says so itself where we do not know

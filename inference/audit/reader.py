@@ -100,8 +100,10 @@ class LedgerState(Document):
 class LogReader:
     """A node's public endpoints. `client` carries the base address and the timeouts."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, *, cosigned: bool = False) -> None:
+        """Read by `client`; `cosigned` asks for heads that were shown to witnesses."""
         self._client = client
+        self._head = "/log/checkpoint" if cosigned else "/v1/log/checkpoint"
 
     def identity(self) -> LogIdentity:
         """Return whose log this is, by the node's own word."""
@@ -110,8 +112,8 @@ class LogReader:
         return answer.document(KeyedLogIdentity if keyed else LogIdentity)
 
     def note(self) -> str:
-        """Return the newest signed checkpoint."""
-        return self._get("/v1/log/checkpoint").text()
+        """Return the newest signed checkpoint, or the newest that witnesses were asked about."""
+        return self._get(self._head).text()
 
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of entries [start, end); `BadAnswerError` when some are missing."""
