@@ -16,22 +16,24 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
 from sqlalchemy import Connection
 
-from inference.audit.checkpoint import Checkpoint
+from inference.audit.checkpoint import Checkpoint, SignedCheckpoint
+from inference.audit.log import AuditLog
 from inference.audit.note import NoteError, VerifierKey
 from inference.audit.submission import Submission
+from inference.database import Database
 from inference.errors import UnavailableError
-from inference.settlement import Settlement
 from inference.witness_config import CosigningConfig, WitnessConfig
 from registry.errors import WeightproofError
 
 # For all that one witness does in a round, however slowly it answers.
-_TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 10.0
 # What a witness answers: a few lines, or one number.
 _MAX_ANSWER_BYTES: Final = 4096
 _SIZE: Final = re.compile(r"(0|[1-9][0-9]{0,18})\n", re.ASCII)
@@ -43,10 +45,16 @@ class WitnessError(UnavailableError):
 
 @dataclass
 class Cosigning:
-    """Asks the witnesses of `config`. Where there are none, every head may be shown."""
+    """Asks the witnesses of `config`. Where there are none, every head may be shown.
 
-    settlement: Settlement
+    `sign` signs the newest head of `log` and keeps it. A witness gets `timeout_s` seconds a round.
+    """
+
+    database: Database
+    log: AuditLog
+    sign: Callable[[], SignedCheckpoint]
     config: CosigningConfig = field(default_factory=CosigningConfig)
+    timeout_s: float = TIMEOUT_S
     # By the witness's name: the size it cosigned last, and why it did not this time.
     _seen: dict[str, int] = field(default_factory=dict, init=False)
     _failing: dict[str, str] = field(default_factory=dict, init=False)
@@ -62,8 +70,8 @@ class Cosigning:
         Raises `UnavailableError` before the first round.
         """
         if not self.config.witnesses:
-            return self.settlement.checkpoint().note
-        if (note := self.settlement.database.read(self.settlement.log.published)) is None:
+            return self.sign().note
+        if (note := self.database.read(self.log.published)) is None:
             raise UnavailableError("no head was shown to the witnesses yet", hint="try again")
         return note
 
@@ -79,8 +87,8 @@ class Cosigning:
 
     async def go(self) -> int:
         """Go one round; return how many witnesses cosigned."""
-        signed = await asyncio.to_thread(self.settlement.checkpoint)  # 1
-        head, log = signed.checkpoint, self.settlement.log
+        signed = await asyncio.to_thread(self.sign)  # 1
+        head, log = signed.checkpoint, self.log
         asked = (self._cosigned(witness, head) for witness in self.config.witnesses)
         lines = [line for line in await asyncio.gather(*asked) if line]  # 2, 3
         now = int(time.time())
@@ -89,14 +97,14 @@ class Cosigning:
             log.add_lines(tx, head.size, lines)
             log.publish(tx, head.size, now)
 
-        await self.settlement.database.write(publish)  # 3, 4
+        await self.database.write(publish)  # 3, 4
         return len(lines)
 
     async def _cosigned(self, witness: WitnessConfig, head: Checkpoint) -> str:
         """Return a witness's line, or nothing: what it does must not stop the round."""
         name = witness.key.name
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(self.timeout_s):
                 line = await self._ask(witness, head)
         except Exception as error:  # a door, as above: its answers are anybody's bytes
             self._failing[name] = _why(error)
@@ -108,7 +116,7 @@ class Cosigning:
     async def _ask(self, witness: WitnessConfig, head: Checkpoint) -> str:
         name = witness.key.name
         old = min(self._seen.get(name, 0), head.size)
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+        async with httpx.AsyncClient(timeout=None) as client:
             status, text = await self._send(client, witness.url, old, head)
             if status == 409 and (match := _SIZE.fullmatch(text)):
                 old = self._seen[name] = int(match[1])
@@ -122,13 +130,13 @@ class Cosigning:
     async def _send(
         self, client: httpx.AsyncClient, url: str, old: int, head: Checkpoint
     ) -> tuple[int, str]:
-        log = self.settlement.log
+        log = self.log
 
         def submission(tx: Connection) -> Submission:
             proof = log.consistency_proof(tx, old, head.size)
             return Submission(old, proof, log.note(tx, head.size) or "")
 
-        body = await asyncio.to_thread(self.settlement.database.read, submission)
+        body = await asyncio.to_thread(self.database.read, submission)
         answer = bytearray()
         async with client.stream("POST", f"{url}/add-checkpoint", content=body.encode()) as got:
             async for piece in got.aiter_bytes():

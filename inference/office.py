@@ -131,7 +131,7 @@ class Office:
     @cached_property
     def cosigning(self) -> Cosigning:
         """Who shows the log's heads to witnesses."""
-        return Cosigning(self.settlement, self.config.cosigning)
+        return Cosigning(self.database, self.log, self.settlement.checkpoint, self.config.cosigning)
 
     def close(self) -> None:
         """Finish what is being written, and close."""

@@ -33,7 +33,8 @@ def create_witness_app(witness: HeadWitness) -> FastAPI:
             # It waits for the disk, and for whoever asks about the same log.
             line = await asyncio.to_thread(witness.add_checkpoint, body)
         except HeadConflictError as error:
-            return Response(f"{error.size}\n", error.status, media_type=_SIZE)
+            # The protocol wants it so, without a charset.
+            return Response(f"{error.size}\n", error.status, {"Content-Type": _SIZE})
         return Response(line + "\n", media_type="text/plain; charset=utf-8")
 
     return app
