@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from inference.audit import merkle
 from inference.audit.checkpoint import checkpoint_domain, sign
-from inference.audit.entry import RECEIPT, Entry
+from inference.audit.entry import RECEIPT, Entry, parse_entry
 from inference.audit.log import AuditLog
 from inference.audit.tiled_log import TiledLog
 from inference.audit.tiles import ENTRIES, Tile
@@ -43,7 +43,7 @@ _GOALS: Final = {"appends_per_s": 5_000, "inclusion_proof_ms": 1.0}
 _LOG: Final = AuditLog("bench.example/log")
 _NODE: Final = Signer(b"\x11" * 32)
 _ANCHOR: Final = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
-_RECEIPT: Final = Path(__file__).parents[2] / "tests" / "vectors" / "receipts"
+_VECTOR: Final = Path(__file__).parents[2] / "tests/vectors/receipts/v1/ok_channel.json"
 
 
 def measure(*, quick: bool, progress: Progress) -> dict[str, Any]:
@@ -113,9 +113,8 @@ def _appends(database: Database, count: int, progress: Progress) -> dict[str, An
 
 def _receipt() -> Any:
     """Return a receipt's body as it stands in the log, signature and all."""
-    (file,) = sorted(_RECEIPT.rglob("*.json"))[:1]
-    found = json.loads(file.read_text())
-    return {key: found[key] for key in ("receipt", "signature")}
+    entry = json.loads(_VECTOR.read_text())["entry"]
+    return parse_entry(entry.encode()).body
 
 
 def _fill(database: Database, count: int, progress: Progress) -> None:
