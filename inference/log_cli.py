@@ -14,7 +14,7 @@ from registry.terminal import Terminal, examples
 log = typer.Typer(
     no_args_is_help=True,
     help="Export the audit log as static files; cosign the logs of others as a witness.",
-    epilog=examples("weightproof log export ./public/log", "weightproof log witness --help"),
+    epilog=examples("weightproof log export ./public/log --json", "weightproof log witness --help"),
 )
 
 
