@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from inference.audit.anchor import AnchorContract
 from inference.audit.chain_view import AuditTarget, ChannelState, OnchainView
 from inference.audit.model_standing import Terms
+from inference.audit.quorum import Quorum
 from inference.audit.reader import LogReader
 from inference.audit.replay import Replayer
 from inference.audit.report import Report
+from inference.audit.tile_reader import Files, TileReader, folder_files, http_files
 from inference.auditor import Questions, audit
 from inference.config import NodeConfig
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.token_contract import TokenContract
 from inference.remote import node_client
 from inference.shown import Shown, disclosures
+from inference.witness_config import witness_key
 from registry.config import checked_address
 from registry.terminal import Terminal, plain
 from registry.workspace import Workspace
@@ -30,11 +34,15 @@ def run_audit(
     *,
     address: str = "",
     shown: Sequence[Shown] = (),
+    tiles: str = "",
+    witnesses: Sequence[str] = (),
 ) -> Report:
     """Audit the node at `url`; `address` is its key, by its own word when empty.
 
-    Calls whose request is shown are run again on weights verified here.
+    Calls whose request is shown are run again on weights verified here. The log is read from
+    `tiles`, a folder or an address, where that is given; each of `witnesses` must have cosigned.
     """
+    keys = [witness_key(text, "--witness") for text in witnesses]
     address = checked_address(address, "--address") if address else ""
     workspace = Workspace.open(config.registry)
     contracts = config.registry.contracts
@@ -44,7 +52,11 @@ def run_audit(
         terminal.steps_bar("auditing", None) as advance,
         ExitStack() as opened,
     ):
-        reader = LogReader(client)
+        reader = (
+            TileReader(opened.enter_context(_files(tiles)), client)
+            if tiles
+            else LogReader(client, cosigned=bool(keys))
+        )
         identity = reader.identity()
         target = AuditTarget(
             node=address or identity.node,
@@ -60,6 +72,7 @@ def run_audit(
             given=[one.signed for one in shown],
             disclosures=(calls := disclosures(shown)),
             replayer=_replayer(workspace, advance, opened) if calls else None,
+            quorum=Quorum(keys, len(keys)),
         )
         return audit(
             target,
@@ -68,6 +81,16 @@ def run_audit(
             questions,
             progress=lambda done, total: advance(f"{done} of {total} entries"),
         )
+
+
+@contextmanager
+def _files(where: str) -> Iterator[Files]:
+    """Read tiles from a folder, or from below an address."""
+    if where.startswith(("http://", "https://")):
+        with node_client(where) as client:
+            yield http_files(client)
+    else:
+        yield folder_files(Path(where))
 
 
 def show(report: Report, terminal: Terminal) -> None:

@@ -26,6 +26,7 @@ from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkp
 from inference.audit.log_copy import LogCopy, Progress
 from inference.audit.merkle import ProofError
 from inference.audit.model_standing import Terms, check_standing
+from inference.audit.quorum import Quorum
 from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.reconciliation import Books, check_exact, reconcile_channels
 from inference.audit.replay import Disclosure, Replay, Replayer, replay
@@ -47,7 +48,8 @@ class Questions:
     """What an audit is asked beside the log itself.
 
     `given` are payers' receipts, `known` checkpoint notes seen earlier, `disclosures` what payers
-    show of their calls, by receipt id, for `replayer` to run again.
+    show of their calls, by receipt id, for `replayer` to run again. `quorum` is of the witnesses
+    that must have cosigned the head.
     """
 
     terms: Terms = field(default_factory=Terms)
@@ -55,6 +57,7 @@ class Questions:
     known: Sequence[str] = ()
     disclosures: Mapping[str, Disclosure] = field(default_factory=dict)
     replayer: Replayer | None = None
+    quorum: Quorum = field(default_factory=Quorum)
 
 
 @dataclass
@@ -129,7 +132,8 @@ def _check_checkpoint(state: _Audit) -> str:
         state.signed = verify(note, target.node, domain, origin=target.origin)
     except CheckpointError as error:
         raise AuditError(1, error.message, evidence={"checkpoint": note}) from error
-    return f"{target.node} signed {state.signed.checkpoint.size} entries"
+    cosigned = state.asked.quorum.check(state.signed)
+    return f"{target.node} signed {state.signed.checkpoint.size} entries{cosigned}"
 
 
 def _check_consistency(state: _Audit) -> str:

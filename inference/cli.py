@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from inference.log_cli import log
 from inference.models_cli import models
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
@@ -21,6 +22,7 @@ from registry.terminal import Terminal, examples
 
 app = registry_cli.app
 app.add_typer(models, name="models")
+app.add_typer(log, name="log")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
@@ -217,6 +219,12 @@ def audit(
         list[Path] | None,
         typer.Option(help="Receipt that must be in the log; replayed if RECEIPT.request is there."),
     ] = None,
+    tiles: Annotated[
+        str, typer.Option(help="Read the log from tiles: an exported folder, or its address.")
+    ] = "",
+    witness: Annotated[
+        list[str] | None, typer.Option(help="Key of a witness that must have cosigned the log.")
+    ] = None,
     address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
     url: NodeUrl = "",
     config: Settings = None,
@@ -233,7 +241,13 @@ def audit(
 
         shown = [read_shown(path) for path in receipt or []]
         report = run_audit(
-            settings, url or node_url(settings), terminal, address=address, shown=shown
+            settings,
+            url or node_url(settings),
+            terminal,
+            address=address,
+            shown=shown,
+            tiles=tiles,
+            witnesses=witness or (),
         )
         show(report, terminal)
         if not report.ok:

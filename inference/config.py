@@ -24,6 +24,7 @@ from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.payments.wallet import MOST_GAS
 from inference.price_config import read_plans, read_prices
+from inference.witness_config import CosigningConfig, read_cosigning
 from registry.config import (
     RegistryConfig,
     Section,
@@ -104,6 +105,7 @@ class NodeConfig:
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
     limits: LimitConfig = field(default_factory=LimitConfig)
+    cosigning: CosigningConfig = field(default_factory=CosigningConfig)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -162,6 +164,7 @@ def _node(
         answers=read_answers(section.section("answers")),
         door=read_door(section),
         models=models,
+        cosigning=read_cosigning(section),
     )
     section.finish()
     _check_settling(config)

@@ -157,6 +157,8 @@ class Node:
         parts = (self.watcher, self.patrol, self.retries)
         tasks = [asyncio.create_task(part.run()) for part in parts]
         tasks.append(asyncio.create_task(self._succeed_for_ever()))
+        if self.config.cosigning.witnesses:
+            tasks.append(asyncio.create_task(self.office.cosigning.run()))
         if self.config.settle_every_s:
             tasks.append(asyncio.create_task(self.rounds.run()))
         try:
@@ -189,6 +191,7 @@ class Node:
             "stopped": stopped,
             "resident_bound_s": round(self.patrol.bound_s, 1),
             "settle_error": self.rounds.error,
+            "witness_error": self.office.cosigning.error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }

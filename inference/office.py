@@ -12,6 +12,7 @@ from pathlib import Path
 from inference.audit.anchor import AnchorContract
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
+from inference.cosigning import Cosigning
 from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
 from inference.limits import Buckets
@@ -126,6 +127,11 @@ class Office:
             trials=TrialDoor(book, self.database, token.balance_of),
             public_url=self.config.public_url,
         )
+
+    @cached_property
+    def cosigning(self) -> Cosigning:
+        """Who shows the log's heads to witnesses."""
+        return Cosigning(self.database, self.log, self.settlement.checkpoint, self.config.cosigning)
 
     def close(self) -> None:
         """Finish what is being written, and close."""

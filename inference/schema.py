@@ -213,8 +213,9 @@ checkpoints = Table(
     metadata,
     Column("size", Whole, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("note", Text, nullable=False),  # with the lines of those who cosigned it
     Column("anchored_tx", String(66), nullable=True),
+    Column("published_at", Whole, nullable=True),  # unix seconds; witnesses had been asked by then
 )
 
 # What a payer was charged within a period of the volume tiers. payments/plan_book.py.

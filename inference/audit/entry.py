@@ -30,8 +30,11 @@ ANCHOR: Final = "anchor"
 INCIDENT: Final = "incident"
 START: Final = "start"
 KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, START})
-# A receipt takes about 2 KiB, a claim of a hundred channels about 20: the rest is margin.
-MAX_BYTES: Final = 256 * 1024
+# The length that a tile's entry bundle can tell. A receipt takes 16 KiB at the most, a claim of the
+# 200 channels that fit a transaction 37: what the node has to say always fits.
+MAX_BYTES: Final = 65_535
+# Older logs may hold larger ones.
+_MAX_READ_BYTES: Final = 256 * 1024
 _KEYS: Final = frozenset({"format", "seq", "kind", "body"})
 
 
@@ -65,7 +68,7 @@ class Entry:
 def parse_entry(data: bytes) -> Entry:
     """Read one entry's bytes. Raises `FormatError` for anything but one canonical entry."""
     try:
-        value = decode_object(data, max_bytes=MAX_BYTES)
+        value = decode_object(data, max_bytes=_MAX_READ_BYTES)
     except CanonicalError as error:
         raise FormatError("entry", str(error)) from error
     if value.get("format") != FORMAT:
