@@ -57,6 +57,34 @@ def choose(
     )
 
 
+def behind(
+    logits: Logits,
+    sampling: Sampling,
+    position: int,
+    token: int,
+    counts: Mapping[int, int] | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> float:
+    """Return by how much, in logits, `token` lost to the one that `choose` takes: 0 for that one.
+
+    Infinite for a token that could not come: one that a grammar forbids, or that top-k or top-p
+    cut off. Arguments and errors are those of `choose`.
+    """
+    winner = choose(logits, sampling, position, counts, allowed).token
+    if token == winner:
+        return 0.0
+    scores = _scores(logits, sampling, counts, allowed)
+    if sampling.temperature == 0:
+        return float(scores[winner] - scores[token])
+    scaled, kept = _scaled(scores, sampling)
+    if len(kept) and not kept[token]:
+        return math.inf
+    count = max(winner, token) + 1
+    noise = gumbel(sampling.seed, position, count, choice=sampling.choice)
+    ahead = (scaled[winner] + noise[winner]) - (scaled[token] + noise[token])
+    return max(0.0, float(ahead)) * float(sampling.temperature)
+
+
 def peak_of(logits: Logits) -> Peak:
     """Return what `choose` needs to know of logits, where nobody found it on the way."""
     token = int(np.argmax(logits))
@@ -105,15 +133,22 @@ def _highest(scores: npt.NDArray[np.float64]) -> tuple[int, float]:
 
 
 def _drawn(scores: npt.NDArray[np.float64], sampling: Sampling, position: int) -> tuple[int, float]:
+    scaled, kept = _scaled(scores, sampling)
+    token, ahead = draw(scaled, kept, position, sampling.seed, sampling.choice)
+    return int(token), float(ahead) * float(sampling.temperature)
+
+
+def _scaled(
+    scores: npt.NDArray[np.float64], sampling: Sampling
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return what noise is added to, and which tokens are kept; none named means all."""
     # Subtracting the maximum first keeps small temperatures from overflowing.
-    temperature = float(sampling.temperature)
-    scaled = (scores - np.max(scores)) / temperature
+    scaled = (scores - np.max(scores)) / float(sampling.temperature)
     kept = _EVERY
     if sampling.top_k or sampling.top_p < 1:
         kept = np.empty(len(scaled), dtype=np.bool_)
         mark_kept(scaled, sampling.top_k, float(sampling.top_p), kept)
-    token, ahead = draw(scaled, kept, position, sampling.seed, sampling.choice)
-    return int(token), float(ahead) * temperature
+    return scaled, kept
 
 
 def _likeliest(logits: Logits, count: int) -> list[int]:
