@@ -53,12 +53,13 @@ def run_audit(
             anchor=contracts.audit_anchor,
             registry=contracts.model_registry,
         )
+        calls = disclosures(shown)
         questions = Questions(
             terms=Terms(
                 min_attestations=policy.min_attestations, attesters=policy.attesters or None
             ),
             given=[one.signed for one in shown],
-            disclosures=(calls := disclosures(shown)),
+            disclosures=calls,
             replayer=_replayer(workspace, advance, opened) if calls else None,
         )
         return audit(

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from replay_measure.conditions import CONDITIONS, Condition, Laboratory
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inference.demo.models import prepare_smollm2
 from registry.chain.devnet import Devnet
-from replay_measure.conditions import CONDITIONS, Condition, Laboratory
 
 ROOT = Path(__file__).resolve().parent.parent
 

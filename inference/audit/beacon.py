@@ -64,9 +64,7 @@ def seed(block_hash: bytes, origin: str, size: int) -> bytes:
     """
     if len(block_hash) != _HASH_BYTES:
         raise BeaconError(f"a block hash has 32 bytes, not {len(block_hash)}")
-    return hashlib.sha256(
-        _PREFIX + block_hash + size.to_bytes(8, "big") + origin.encode()
-    ).digest()
+    return hashlib.sha256(_PREFIX + block_hash + size.to_bytes(8, "big") + origin.encode()).digest()
 
 
 def windows(

@@ -25,7 +25,7 @@ from inference.audit.disclosure import Blob, TokenIds
 from inference.audit.document import Digest, Document
 from inference.audit.margin_test import Thresholds
 from inference.errors import AuditError
-from inference.receipt_format import PARTIAL, Receipt, RuntimeFacts, SamplingFacts
+from inference.receipt_format import OK, PARTIAL, Receipt, RuntimeFacts, SamplingFacts
 from inference.receipts import SignedReceipt, salted_hash, token_digest
 
 CHECK: Final = 8
@@ -98,10 +98,14 @@ class Replayer(Protocol):
 
 @dataclass(frozen=True)
 class Replay:
-    """`same` says that the answer is the model's; without it nothing is decided, `detail` why."""
+    """`same` says that the answer is the model's; without it nothing is decided, `detail` why.
+
+    `weighed` says that the margin test found it so, and not its very tokens.
+    """
 
     same: bool
     detail: str
+    weighed: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ def replay(
 ) -> Replay:
     """Re-run one call. Raises `AuditError` (8) with evidence when the answer is not the model's."""
     receipt = signed.receipt
+    if receipt.status not in (OK, PARTIAL):
+        return Replay(False, f"receipt {receipt.id}: a call that {receipt.status} made no answer")
     if salted_hash(disclosure.salt, disclosure.request) != receipt.request.hash:  # 1
         return Replay(False, f"receipt {receipt.id}: the request shown is not the one it is about")
     accused = _Accused(signed, disclosure)
@@ -144,7 +150,7 @@ def replay(
         lost = ["cannot be" if math.isinf(each) else f"{each:.4f}" for each in weighed.lost]
         margins = {"lost": lost, "verdict": verdict.to_json()}
         raise accused.of(f"the answer is not the model's: {found}", margins)
-    return Replay(True, f"receipt {receipt.id}: {found}")
+    return Replay(True, f"receipt {receipt.id}: {found}", weighed=True)
 
 
 def shown_in(evidence: Mapping[str, Any]) -> tuple[SignedReceipt, Disclosure]:

@@ -1,4 +1,4 @@
-"""What the calls ask: an instruction about a passage of Python's own documentation, no two alike."""
+"""What calls ask: an instruction about a passage of Python's documentation, no two alike."""
 
 from __future__ import annotations
 

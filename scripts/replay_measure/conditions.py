@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from subject import register
 
 from inference.engine.engine import TextEngine
 from inference.engine.prompter import Prompter
 from inference.engine.reference import Reference
 from inference.loader import LoadedModel, load
+from registry.chain.devnet import Devnet
 from replay_measure.asks import SAMPLINGS, Ask, asks
 from replay_measure.variants import prepare
-from subject import register
-
-from registry.chain.devnet import Devnet
 
 KERNELS: Final = "kernels"
 MODULES: Final = "modules"
