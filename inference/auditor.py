@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inference.audit import merkle
+from inference.audit.anchored_windows import beacon_of
 from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkpoint_domain, verify
 from inference.audit.log_copy import LogCopy, Progress
@@ -32,7 +33,7 @@ from inference.audit.replay import Disclosure, Replayer
 from inference.audit.report import CheckResult, Report
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, check_signature, receipt_domain
-from inference.replay_check import Calls, Drawn, beacon_of, replay_all
+from inference.replay_check import Calls, Drawn, replay_all
 
 # Leaf hashes in one piece of evidence: a longer log is downloaded again by whoever doubts it.
 _MAX_EVIDENCE_LEAVES: Final = 10_000

@@ -15,9 +15,12 @@ from importlib.metadata import version
 from typing import Final
 
 from inference.answers import AnswerBook
+from inference.audit.disclosure import disclosure_domain
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
 from inference.demands import Demands
+from inference.disclosure_book import DisclosureBook
+from inference.disclosures import Disclosures
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -76,6 +79,14 @@ class Node:
         self.retries: Final = Retries(self.database, AnswerBook(self.config.answers))
         contracts = self.config.registry.contracts
         self.sign_in: Final = SignIn.of(self.signer, self.config.public_url, contracts.chain_id)
+        self.disclosures: Final = Disclosures(
+            DisclosureBook(self.config.disclosure),
+            self.database,
+            self.log,
+            self.signer,
+            disclosure_domain(contracts.chain_id, contracts.audit_anchor),
+            office.windows,
+        )
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
@@ -88,6 +99,7 @@ class Node:
             tariff=office.tariff,
             observer=observer,
             retries=self.retries,
+            disclosures=self.disclosures.book,
             ready=self.watcher.ready,
         )
         if observer.metrics is not None:
@@ -154,7 +166,7 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
-        parts = (self.watcher, self.patrol, self.retries)
+        parts = (self.watcher, self.patrol, self.retries, self.disclosures)
         tasks = [asyncio.create_task(part.run()) for part in parts]
         tasks.append(asyncio.create_task(self._succeed_for_ever()))
         if self.config.settle_every_s:

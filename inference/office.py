@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from inference.audit.anchor import AnchorContract
+from inference.audit.anchored_windows import beacon_of
+from inference.audit.beacon import Window
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
 from inference.coupon import CouponGuard, coupon_domain
@@ -126,6 +128,14 @@ class Office:
             trials=TrialDoor(book, self.database, token.balance_of),
             public_url=self.config.public_url,
         )
+
+    def windows(self) -> tuple[Window, ...]:
+        """Ask the chain which entries of the log the beacon gives ranks by now."""
+        anchors, contracts = self.settlement.anchors, self.config.registry.contracts
+        history = anchors.history(
+            self.signer.address, self.log.origin, from_block=contracts.from_block
+        )
+        return beacon_of(history, self.log.origin, self.workspace.chain)
 
     def close(self) -> None:
         """Finish what is being written, and close."""

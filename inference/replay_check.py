@@ -9,24 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from inference.audit.anchor import AnchorEvent
-from inference.audit.beacon import Window, chosen, windows
-from inference.audit.chain_view import ChainView
+from inference.audit.beacon import Window, chosen
 from inference.audit.disclosure import Refusal
 from inference.audit.replay import CHECK, Disclosure, Replay, Replayer, replay
 from inference.errors import AuditError
 from inference.receipt_format import OK, PARTIAL
 from inference.receipts import SignedReceipt
-from registry.errors import ChainMismatchError, WeightproofError
+from registry.errors import WeightproofError
 
 # Returns what is shown of a call. Raises `WeightproofError` where nobody shows it.
 Ask: TypeAlias = Callable[[SignedReceipt], Disclosure | Refusal]
 # Calls to replay, by receipt id.
 Shown: TypeAlias = dict[str, tuple[SignedReceipt, Disclosure]]
-# Each window takes one question to the chain; a longer history is drawn from its newest part.
-MAX_WINDOWS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -91,24 +87,6 @@ def replay_all(shown: Shown, replayer: Replayer, notes: Sequence[str] = ()) -> t
     told += [f"{weighed} calls passed the margin test"] if weighed else []
     undecided = [each.detail for each in found if not each.same]
     return bool(same + weighed), "; ".join([*told, *undecided, *notes])
-
-
-def beacon_of(anchored: Sequence[AnchorEvent], origin: str, chain: ChainView) -> tuple[Window, ...]:
-    """Return the windows of a log's anchored heads. Raises `ChainError` when nobody answers."""
-
-    def block_hash(number: int) -> bytes | None:
-        try:
-            return chain.block_at(number).hash
-        except ChainMismatchError:  # not there yet
-            return None
-
-    heads = [(event.size, event.block) for event in anchored]
-    if len(heads) <= MAX_WINDOWS:
-        return windows(heads, origin, block_hash)
-    first, *newest = sorted(heads)[-MAX_WINDOWS - 1 :]
-    # Entries below `first` have no rank here: their window begins where nobody looks.
-    found = windows([first, *newest], origin, block_hash)
-    return tuple(window for window in found if window.start)
 
 
 def _makes_tokens(signed: SignedReceipt) -> bool:

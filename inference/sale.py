@@ -21,6 +21,7 @@ from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
 from inference.demands import Demands
+from inference.disclosure_book import DisclosureBook
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
@@ -52,6 +53,7 @@ class Till:
     tariff: Tariff
     observer: Observer
     retries: Retries
+    disclosures: DisclosureBook
     ready: Callable[[], None]
 
 
@@ -175,6 +177,13 @@ async def record(
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
+            till.disclosures.keep(
+                tx,
+                sale.receipt_id,
+                sale.call.body,
+                sale.work.output_ids,
+                now=outcome.served_at,
+            )
         header = booked.response(statement.extensions)
         # Where money may have moved for nothing, the same payment is to be served.
         if sale.ticket is not None and answer is not None and not booked.pending:

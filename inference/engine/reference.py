@@ -34,7 +34,8 @@ class Reference:
         left_out: dict[int, Any] = {} if packed is None else {id(packed): torch.nn.Module()}
         module = copy.deepcopy(loaded.module, left_out)
         module.config._attn_implementation = "sdpa"
-        self._module: Final = module.float()
+        module.float()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self._module: Final = module
 
     def behind(self, request: GenerationRequest, claimed: Many[int]) -> tuple[float, ...]:
         """Return by how much, in logits, each claimed token lost to the one that is drawn here.

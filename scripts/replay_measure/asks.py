@@ -5,7 +5,7 @@ from __future__ import annotations
 import pydoc_data.topics
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from inference.engine.prompter import Prompter
 from inference.engine.sampling import Sampling
@@ -24,8 +24,8 @@ _INSTRUCTIONS: Final = (
     "Criticise this text, sentence by sentence.",
     "Turn this text into a long list of rules, with an example for each.",
 )
-# What a payer asked for, by name. `topp` shows the edge of a nucleus, where rounding decides too.
-SAMPLINGS: Final = {
+# What a payer asked for, by name. At the edge of a nucleus rounding decides too.
+SAMPLINGS: Final[dict[str, dict[str, Any]]] = {
     "greedy": {"temperature": Decimal(0)},
     "drawn": {"temperature": Decimal("0.7"), "top_p": Decimal("0.95")},
 }
@@ -66,7 +66,7 @@ def asks(prompter: Prompter, how: str, count: int, lie: str = "") -> list[Ask]:
     return found
 
 
-_COOLER_OR_WARMER: Final = {
+_COOLER_OR_WARMER: Final[dict[str, dict[str, Any]]] = {
     "greedy": {"temperature": Decimal("0.3")},
     "drawn": {"temperature": Decimal("0.6"), "top_p": Decimal("0.95")},
 }
