@@ -42,7 +42,7 @@ def choose(
         raise GenerationError(NOT_NUMBERS)
     if sampling.is_plain and allowed is None:
         return peak.choice()
-    scores = _scores(logits, sampling, counts, allowed)
+    scores = compared(logits, sampling, counts, allowed)
     if sampling.temperature == 0:
         token, margin = _highest(scores)
     else:
@@ -55,34 +55,6 @@ def choose(
         margin,
         tuple((id, float(logits[id]) - everything) for id in top),
     )
-
-
-def behind(
-    logits: Logits,
-    sampling: Sampling,
-    position: int,
-    token: int,
-    counts: Mapping[int, int] | None = None,
-    allowed: npt.NDArray[np.bool_] | None = None,
-) -> float:
-    """Return by how much, in logits, `token` lost to the one that `choose` takes: 0 for that one.
-
-    Infinite for a token that could not come: one that a grammar forbids, or that top-k or top-p
-    cut off. Arguments and errors are those of `choose`.
-    """
-    winner = choose(logits, sampling, position, counts, allowed).token
-    if token == winner:
-        return 0.0
-    scores = _scores(logits, sampling, counts, allowed)
-    if sampling.temperature == 0:
-        return float(scores[winner] - scores[token])
-    scaled, kept = _scaled(scores, sampling)
-    if len(kept) and not kept[token]:
-        return math.inf
-    count = max(winner, token) + 1
-    noise = gumbel(sampling.seed, position, count, choice=sampling.choice)
-    ahead = (scaled[winner] + noise[winner]) - (scaled[token] + noise[token])
-    return max(0.0, float(ahead)) * float(sampling.temperature)
 
 
 def peak_of(logits: Logits) -> Peak:
@@ -107,7 +79,7 @@ def gumbel(seed: int, position: int, count: int, *, choice: int = 0) -> npt.NDAr
     return noise
 
 
-def _scores(
+def compared(
     logits: Logits,
     sampling: Sampling,
     counts: Mapping[int, int] | None,
@@ -133,15 +105,15 @@ def _highest(scores: npt.NDArray[np.float64]) -> tuple[int, float]:
 
 
 def _drawn(scores: npt.NDArray[np.float64], sampling: Sampling, position: int) -> tuple[int, float]:
-    scaled, kept = _scaled(scores, sampling)
+    scaled, kept = scale(scores, sampling)
     token, ahead = draw(scaled, kept, position, sampling.seed, sampling.choice)
     return int(token), float(ahead) * float(sampling.temperature)
 
 
-def _scaled(
+def scale(
     scores: npt.NDArray[np.float64], sampling: Sampling
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return what noise is added to, and which tokens are kept; none named means all."""
+    """Return what noise is added to, 0 the highest, and which tokens are kept; empty means all."""
     # Subtracting the maximum first keeps small temperatures from overflowing.
     scaled = (scores - np.max(scores)) / float(sampling.temperature)
     kept = _EVERY

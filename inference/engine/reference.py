@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from inference.engine.choosing import behind
+from inference.engine.losing import behind
 from inference.engine.packing import NAME
 from inference.engine.sampling import Logits
 from inference.engine.sequence import GenerationRequest
@@ -40,7 +40,7 @@ class Reference:
     def behind(self, request: GenerationRequest, claimed: Many[int]) -> tuple[float, ...]:
         """Return by how much, in logits, each claimed token lost to the one that is drawn here.
 
-        0 for a token that is drawn here too, infinite for one that could not come. Raises
+        0 for a token that is drawn here too, infinite for one that a grammar forbids. Raises
         `GenerationError` where the model computes no numbers.
         """
         found: list[float] = []

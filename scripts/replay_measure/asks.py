@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pydoc_data.topics
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -39,22 +40,12 @@ class Ask:
     done: GenerationRequest
 
 
-def texts(count: int) -> list[tuple[str, str]]:
-    """Return instruction and passage of each call."""
-    topics = sorted(pydoc_data.topics.topics.items())
-    found = []
-    for number in range(count):
-        name, topic = topics[number * 7 % len(topics)]
-        place = (number // len(topics)) * _PASSAGE + topic.find("\n\n") + 2
-        passage = topic[place : place + _PASSAGE] or name
-        found.append((_INSTRUCTIONS[number % len(_INSTRUCTIONS)], passage))
-    return found
-
-
-def asks(prompter: Prompter, how: str, count: int, lie: str = "") -> list[Ask]:
-    """Return `count` calls, each drawn with a seed of its own; `lie` is what the node does."""
-    found = []
-    for number, (instruction, passage) in enumerate(texts(count)):
+def asks(
+    prompter: Prompter, how: str, numbers: Iterable[int], lie: str = ""
+) -> Iterator[tuple[int, Ask]]:
+    """Yield calls, each drawn with a seed of its own; `lie` is what the node does instead."""
+    for number in numbers:
+        instruction, passage = _text(number)
         prompt = _prompt(prompter, instruction, passage, "")
         sampling = Sampling(TOKENS, seed=1000 + number, **SAMPLINGS[how])
         done, other = sampling, prompt
@@ -62,8 +53,15 @@ def asks(prompter: Prompter, how: str, count: int, lie: str = "") -> list[Ask]:
             done = Sampling(TOKENS, seed=1000 + number, **_COOLER_OR_WARMER[how])
         if lie in ("template", "truncated"):
             other = _prompt(prompter, instruction, passage, lie)
-        found.append(Ask(GenerationRequest(prompt, sampling), GenerationRequest(other, done)))
-    return found
+        yield number, Ask(GenerationRequest(prompt, sampling), GenerationRequest(other, done))
+
+
+def _text(number: int) -> tuple[str, str]:
+    """Return a call's instruction and passage."""
+    topics = sorted(pydoc_data.topics.topics.items())
+    name, topic = topics[number * 7 % len(topics)]
+    place = (number // len(topics)) * _PASSAGE + topic.find("\n\n") + 2
+    return _INSTRUCTIONS[number % len(_INSTRUCTIONS)], topic[place : place + _PASSAGE] or name
 
 
 _COOLER_OR_WARMER: Final[dict[str, dict[str, Any]]] = {
