@@ -50,7 +50,7 @@ def _measure(wanted: list[Condition], work: Path) -> None:
         source = prepare_smollm2(ROOT / ".cache" / "models" / "smollm2")
         laboratory = Laboratory(source, work, net, lambda text: bar.update(task, description=text))
         for condition in wanted:
-            file = work / (condition.name.replace(" ", "-").replace(",", "") + ".jsonl")
+            file = work / condition.file
             done = len(file.read_text().splitlines()) if file.exists() else 0
             bar.advance(task, done)
             if done >= 2 * condition.calls:

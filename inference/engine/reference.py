@@ -65,8 +65,8 @@ class Reference:
             with torch.inference_mode():
                 seen = self._module.base_model(input_ids=torch.tensor([tokens]), use_cache=False)
                 rows = seen.last_hidden_state[0, len(prompt) - 1 :]
+                head: Any = self._module.get_output_embeddings()  # type: ignore[no-untyped-call]
                 for start in range(0, len(claimed), _ROWS):
-                    head: Any = self._module.get_output_embeddings()
                     logits: Logits = head(rows[start : start + _ROWS]).numpy()
                     yield from logits
         except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for all of its own

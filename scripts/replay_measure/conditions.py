@@ -49,6 +49,11 @@ class Condition:
     first: int = 0
 
     @property
+    def file(self) -> str:
+        """Where its calls are kept."""
+        return self.name.replace(" ", "-").replace(",", "") + ".jsonl"
+
+    @property
     def numbers(self) -> range:
         """Which calls are made."""
         return range(self.first, self.first + self.calls)

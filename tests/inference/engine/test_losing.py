@@ -1,4 +1,4 @@
-"""By how much a token loses: nothing when it is drawn, little where rounding could have drawn it."""
+"""By how much a token loses: nothing when it is drawn, little where rounding could draw it."""
 
 from __future__ import annotations
 
