@@ -15,12 +15,9 @@ from importlib.metadata import version
 from typing import Final
 
 from inference.answers import AnswerBook
-from inference.audit.disclosure import disclosure_domain
 from inference.catalog import Catalog
 from inference.config import ModelConfig, NodeConfig
 from inference.demands import Demands
-from inference.disclosure_book import DisclosureBook
-from inference.disclosures import Disclosures
 from inference.errors import NodeError
 from inference.gauges import Gauges
 from inference.observer import Observer
@@ -79,14 +76,7 @@ class Node:
         self.retries: Final = Retries(self.database, AnswerBook(self.config.answers))
         contracts = self.config.registry.contracts
         self.sign_in: Final = SignIn.of(self.signer, self.config.public_url, contracts.chain_id)
-        self.disclosures: Final = Disclosures(
-            DisclosureBook(self.config.disclosure),
-            self.database,
-            self.log,
-            self.signer,
-            disclosure_domain(contracts.chain_id, contracts.audit_anchor),
-            office.windows,
-        )
+        self.disclosures: Final = office.disclosures
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,

@@ -12,10 +12,13 @@ from pathlib import Path
 from inference.audit.anchor import AnchorContract
 from inference.audit.anchored_windows import beacon_of
 from inference.audit.beacon import Window
+from inference.audit.disclosure import disclosure_domain
 from inference.audit.log import AuditLog
 from inference.config import NodeConfig
 from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
+from inference.disclosure_book import DisclosureBook
+from inference.disclosures import Disclosures
 from inference.limits import Buckets
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
@@ -127,6 +130,19 @@ class Office:
             database=self.database,
             trials=TrialDoor(book, self.database, token.balance_of),
             public_url=self.config.public_url,
+        )
+
+    @cached_property
+    def disclosures(self) -> Disclosures:
+        """What is kept for auditors, and who answers them."""
+        contracts = self.config.registry.contracts
+        return Disclosures(
+            DisclosureBook(self.config.disclosure),
+            self.database,
+            self.log,
+            self.signer,
+            disclosure_domain(contracts.chain_id, contracts.audit_anchor),
+            self.windows,
         )
 
     def windows(self) -> tuple[Window, ...]:

@@ -91,6 +91,10 @@ class Sale:
             at=at,
         )
 
+    def keep(self, tx: Connection, book: DisclosureBook, *, now: int) -> None:
+        """Keep what an auditor may ask for, if anything is kept; `now` is in unix seconds."""
+        book.keep(tx, self.receipt_id, self.call.body, self.work.output_ids, now=now)
+
 
 def check_still_sold(sale: Sale, till: Till) -> None:
     """Ask again before anything is generated: a deposit can take many seconds on chain."""
@@ -177,13 +181,7 @@ async def record(
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
-            till.disclosures.keep(
-                tx,
-                sale.receipt_id,
-                sale.call.body,
-                sale.work.output_ids,
-                now=outcome.served_at,
-            )
+            sale.keep(tx, till.disclosures, now=outcome.served_at)
         header = booked.response(statement.extensions)
         # Where money may have moved for nothing, the same payment is to be served.
         if sale.ticket is not None and answer is not None and not booked.pending:
