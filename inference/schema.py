@@ -167,6 +167,28 @@ answers = Table(
     Index("answers_expires_at", "expires_at"),
 )
 
+# Calls that are kept for auditors whom their payers allow: prompts lie here, until they expire,
+# where the settings say so. disclosure_book.py.
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("receipt_id", String(66), primary_key=True),
+    Column("request", LargeBinary, nullable=False),  # the exact body
+    Column("output_ids", LargeBinary, nullable=False),  # four little-endian bytes each
+    Column("size", Whole, nullable=False),  # bytes of both
+    Column("created_at", Whole, nullable=False),
+    Column("expires_at", Whole, nullable=False),  # unix seconds
+    Index("disclosures_expires_at", "expires_at"),
+)
+
+# Calls that were rightly asked for and not disclosed; the log has the same. disclosure_book.py.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("receipt_id", String(66), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
 # Challenges that a wallet signed, each good for one request. sign_in.py.
 sign_ins = Table(
     "sign_ins",

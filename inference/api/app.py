@@ -18,6 +18,7 @@ from inference.api import (
     chat,
     classify,
     completions,
+    disclosures,
     embeddings,
     metrics,
     models,
@@ -78,6 +79,7 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(proofs.router(node))
     app.include_router(tiles.router(node.database, node.log, node.office.cosigning.head))
     app.include_router(wallet.router(node))
+    app.include_router(disclosures.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
     app.include_router(metrics.router(node))

@@ -7,6 +7,7 @@ receipt         `{receipt, signature}`: what the payer got, less the salts
 settlement      claims booked and tokens moved: claims, transactions, gas
 anchor          a checkpoint that was written on chain: size, root, transaction
 incident        the node noticed something wrong with itself
+refusal         the node did not disclose a call to an auditor who had a right to it
 start           a node opened the log: node, origin, chain, software version
 ==============  ====================================================================
 
@@ -28,8 +29,9 @@ RECEIPT: Final = "receipt"
 SETTLEMENT: Final = "settlement"
 ANCHOR: Final = "anchor"
 INCIDENT: Final = "incident"
+REFUSAL: Final = "refusal"
 START: Final = "start"
-KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, START})
+KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, REFUSAL, START})
 # The length that a tile's entry bundle can tell. A receipt takes 16 KiB at the most, a claim of the
 # 200 channels that fit a transaction 37: what the node has to say always fits.
 MAX_BYTES: Final = 65_535

@@ -28,7 +28,7 @@ from tests.e2e.market import CHAT, Market
 from tests.registry.model_folders import write_dataset
 
 COMMANDS = ["devnet", "hash", "train", "register", "attest", "revoke", "verify", "show", "serve",
-            "models", "probe", "chat", "settle", "checkpoint", "audit", "demo", "key",
+            "models", "probe", "chat", "settle", "checkpoint", "audit", "consent", "demo", "key",
             "top", "log"]  # fmt: skip
 NOBODY = "0x" + 64 * "0"
 # Nothing listens on port 1.
