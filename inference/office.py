@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from inference.answering import Answering
 from inference.audit.anchor import AnchorContract
 from inference.audit.log import AuditLog
+from inference.audit.node_registry import NodeRegistry
 from inference.config import NodeConfig
 from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
@@ -93,6 +95,9 @@ class Office:
             signer=signer,
             policy=config.claims,
             from_block=contracts.from_block,
+            bonds=NodeRegistry(workspace.chain, where)
+            if (where := contracts.node_registry)
+            else None,
         )
         payers = Buckets(config.limits.payer, "payer")
         cashier = Cashier(
@@ -127,9 +132,20 @@ class Office:
             public_url=self.config.public_url,
         )
 
+    @cached_property
+    def answering(self) -> Answering | None:
+        """Who answers challenges; None where nodes put up no bonds."""
+        bonds = self.settlement.bonds
+        return Answering(self.settlement, bonds) if bonds else None
+
     def close(self) -> None:
         """Finish what is being written, and close."""
         self.database.close()
+
+
+def _bonds(workspace: Workspace) -> NodeRegistry | None:
+    address = workspace.config.contracts.node_registry
+    return NodeRegistry(workspace.chain, address) if address else None
 
 
 def _asset(config: NodeConfig) -> str:
