@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from inference.bond_cli import bond
 from inference.models_cli import models
+from inference.report_cli import report
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
@@ -21,6 +23,8 @@ from registry.terminal import Terminal, examples
 
 app = registry_cli.app
 app.add_typer(models, name="models")
+app.add_typer(bond, name="bond")
+app.add_typer(report, name="report")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
