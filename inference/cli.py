@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 
 from inference import consent_cli
+from inference.bond_cli import bond
 from inference.log_cli import log
 from inference.models_cli import models
+from inference.report_cli import report
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
@@ -25,6 +27,8 @@ app = registry_cli.app
 app.add_typer(models, name="models")
 app.add_typer(log, name="log")
 consent_cli.add_to(app)
+app.add_typer(bond, name="bond")
+app.add_typer(report, name="report")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))

@@ -92,6 +92,8 @@ class NodeConfig:
     resident_check_s: int
     chain_grace_s: int
     settle_every_s: int
+    anchor_every: int
+    anchor_every_s: int
     withdrawal_look_s: int
     claims: ClaimPolicy
     device: str
@@ -154,6 +156,8 @@ def _node(
         resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
         chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
+        anchor_every=section.integer("anchor_every", 10_000, low=1, high=1_000_000),
+        anchor_every_s=section.integer("anchor_every_s", 600, low=1, high=86_400),
         withdrawal_look_s=section.integer("withdrawal_look_s", 15, low=1, high=300),
         claims=_claims(section.section("claims")),
         device=section.text("device", "auto"),

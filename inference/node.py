@@ -103,6 +103,9 @@ class Node:
             self.settlement,
             look_s=self.config.withdrawal_look_s,
             every_s=self.config.settle_every_s,
+            anchor_every=self.config.anchor_every,
+            anchor_every_s=self.config.anchor_every_s,
+            answer=office.answering.answer if office.answering else None,
         )
 
     @classmethod

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from inference.answering import Answering
 from inference.audit.anchor import AnchorContract
 from inference.audit.anchored_windows import beacon_of
 from inference.audit.beacon import Window
 from inference.audit.disclosure import disclosure_domain
 from inference.audit.log import AuditLog
+from inference.audit.node_registry import NodeRegistry
 from inference.config import NodeConfig
 from inference.cosigning import Cosigning
 from inference.coupon import CouponGuard, coupon_domain
@@ -99,6 +101,9 @@ class Office:
             signer=signer,
             policy=config.claims,
             from_block=contracts.from_block,
+            bonds=NodeRegistry(workspace.chain, where)
+            if (where := contracts.node_registry)
+            else None,
         )
         payers = Buckets(config.limits.payer, "payer")
         cashier = Cashier(
@@ -159,9 +164,20 @@ class Office:
         )
         return beacon_of(history, self.log.origin, self.workspace.chain)
 
+    @cached_property
+    def answering(self) -> Answering | None:
+        """Who answers challenges; None where nodes put up no bonds."""
+        bonds = self.settlement.bonds
+        return Answering(self.settlement, bonds) if bonds else None
+
     def close(self) -> None:
         """Finish what is being written, and close."""
         self.database.close()
+
+
+def _bonds(workspace: Workspace) -> NodeRegistry | None:
+    address = workspace.config.contracts.node_registry
+    return NodeRegistry(workspace.chain, address) if address else None
 
 
 def _asset(config: NodeConfig) -> str:
