@@ -17,7 +17,7 @@ from inference.audit.model_standing import Terms
 from inference.audit.quorum import Quorum
 from inference.audit.reader import LogReader
 from inference.audit.replay import Replayer
-from inference.audit.report import Report
+from inference.audit.report import CheckResult, Report
 from inference.audit.tile_reader import Files, TileReader, folder_files, http_files
 from inference.auditor import Questions, audit
 from inference.config import NodeConfig
@@ -126,12 +126,17 @@ def show(report: Report, terminal: Terminal) -> None:
 
 def show_checks(report: Report, terminal: Terminal, *, indent: str = "") -> None:
     """Print one line a check."""
-    for check in report.checks:
+    show_steps(report.checks, terminal, indent=indent)
+
+
+def show_steps(checks: Sequence[CheckResult], terminal: Terminal, *, indent: str = "") -> None:
+    """Print one line a check, also of what is no audit."""
+    for check in checks:
         mark = "✓" if check.ok else "✗" if check.ran else "·"
         terminal.out.print(
             f"{indent}{mark} {check.number} {check.name}: {plain(check.detail)}",
             markup=False,
-            style="red" if check in report.failed else None,
+            style="red" if check.ran and not check.ok else None,
         )
 
 

@@ -16,6 +16,7 @@ from inference import consent_cli
 from inference.bond_cli import bond
 from inference.log_cli import log
 from inference.models_cli import models
+from inference.receipt_cli import receipt as receipts
 from inference.report_cli import report
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
@@ -29,6 +30,7 @@ app.add_typer(log, name="log")
 consent_cli.add_to(app)
 app.add_typer(bond, name="bond")
 app.add_typer(report, name="report")
+app.add_typer(receipts, name="receipt")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
@@ -123,7 +125,7 @@ def chat(
     scheme: Annotated[str, typer.Option(help="batch-settlement or exact.")] = "batch-settlement",
     yes: Annotated[bool, typer.Option("--yes", help="Deposit without asking.")] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Write the receipt here, the request beside it.")
+        Path | None, typer.Option(help="Write the receipt here, request and answer beside it.")
     ] = None,
     key: Annotated[str, typer.Option("--key", help="Role whose wallet pays.")] = "payer",
     url: NodeUrl = "",
@@ -145,7 +147,7 @@ def chat(
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
         show(answer, terminal)
         if save is not None:
-            save_shown(save, Shown(answer.signed, answer.request))
+            save_shown(save, Shown(answer.signed, answer.request, answer.response))
 
 
 @app.command(epilog=examples("weightproof prices", "weightproof prices --json"))

@@ -20,6 +20,7 @@ from inference.api import (
     completions,
     disclosures,
     embeddings,
+    formats,
     metrics,
     models,
     prices,
@@ -78,6 +79,7 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
     app.include_router(tiles.router(node.database, node.log, node.office.cosigning.head))
+    app.include_router(formats.router())
     app.include_router(wallet.router(node))
     app.include_router(disclosures.router(node))
     app.include_router(admin.router(node))

@@ -87,14 +87,15 @@ class StartBody(Document):
     started_at: Count
 
 
-_BODIES: Final[dict[str, type[Document]]] = {
+# What the body of an entry is, by its kind; a receipt's is not here.
+BODIES: Final[dict[str, type[Document]]] = {
     SETTLEMENT: SettlementBody,
     ANCHOR: AnchorBody,
     INCIDENT: IncidentBody,
     REFUSAL: Refusal,
     START: StartBody,
 }
-_KIND_OF: Final = {body: kind for kind, body in _BODIES.items()}
+_KIND_OF: Final = {body: kind for kind, body in BODIES.items()}
 
 
 def entry_of(
@@ -106,4 +107,4 @@ def entry_of(
 
 def parse_body(entry: Entry) -> Document:
     """Read the body of an entry that is not a receipt. Raises `FormatError`."""
-    return _BODIES[entry.kind].from_json(entry.body, "body")
+    return BODIES[entry.kind].from_json(entry.body, "body")

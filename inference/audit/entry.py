@@ -16,6 +16,7 @@ No body holds a prompt or an answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,9 +56,13 @@ class Entry:
         if self.kind not in KINDS:
             raise FormatError("kind", f"{self.kind!r:.60} is not a kind of entry known here")
 
+    def to_json(self) -> JsonObject:
+        """Return the JSON object."""
+        return {"format": FORMAT, "seq": self.seq, "kind": self.kind, "body": self.body}
+
     def encode(self) -> bytes:
         """Return the canonical bytes. Raises `CanonicalError` for a body that has none."""
-        data = encode({"format": FORMAT, "seq": self.seq, "kind": self.kind, "body": self.body})
+        data = encode(self.to_json())
         if len(data) > MAX_BYTES:
             raise FormatError("body", f"an entry of {len(data)} bytes, more than {MAX_BYTES}")
         return data
@@ -73,11 +78,18 @@ def parse_entry(data: bytes) -> Entry:
         value = decode_object(data, max_bytes=_MAX_READ_BYTES)
     except CanonicalError as error:
         raise FormatError("entry", str(error)) from error
+    return entry_from(value)
+
+
+def entry_from(value: object) -> Entry:
+    """Read a decoded entry. Raises `FormatError` for anything but one entry."""
+    if not isinstance(value, Mapping):
+        raise FormatError("entry", "not an object")
     if value.get("format") != FORMAT:
         raise FormatError("format", f"{value.get('format')!r:.60} is not {FORMAT}")
     if value.keys() != _KEYS:
-        odd = sorted(value.keys() ^ _KEYS)[0]
-        raise FormatError(odd, "unknown field" if odd in value else "missing")
+        odd = min(map(str, value.keys() ^ _KEYS))
+        raise FormatError(odd[:60], "unknown field" if odd in value else "missing")
     seq, kind, body = value["seq"], value["kind"], value["body"]
     if not isinstance(seq, int) or not isinstance(kind, str) or not isinstance(body, dict):
         raise FormatError("entry", "seq is an integer, kind is text, body is an object")

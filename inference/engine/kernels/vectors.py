@@ -56,11 +56,9 @@ def tile(rows: int, *, adds: bool) -> Any:
             taken = 2 if paired else 1
             panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
             steps = builder.sdiv(depth_, b.constant(taken))
-            xs = [
-                b.pointer(x, x_, builder.add(x_at_, builder.mul(x_step_, b.constant(row))))
-                for row in range(rows)
-            ]
-            # What a step of one strip fetches, in weights: half of a panel is a panel's steps.
+            begins = [builder.mul(x_step_, b.constant(row)) for row in range(rows)]
+            xs = [b.pointer(x, x_, builder.add(x_at_, begin)) for begin in begins]
+            # Half of a panel, shared between all steps of all strips.
             fetched = taken * PANEL // 2 // strips
 
             def body(first, soon, k, sums):
@@ -70,13 +68,12 @@ def tile(rows: int, *, adds: bool) -> Any:
                     b.load_pairs(place) if paired else b.load_weights(place, narrow)
                     for place in _places(b, panel, k, taken, first, columns)
                 ]
-                found = []
+                found, add = [], b.dot if paired else b.fma
                 for row in range(rows):
                     place = builder.gep(xs[row], [builder.mul(k, b.constant(taken))])
                     number = b.spread_pair(place) if paired else b.spread(builder.load(place))
-                    add = b.dot if paired else b.fma
-                    for c in range(columns):
-                        found.append(add(number, weights[c], sums[row * columns + c]))
+                    mine = sums[row * columns : (row + 1) * columns]
+                    found += [add(number, w, s) for w, s in zip(weights, mine, strict=True)]
                 return found
 
             for strip in range(strips):
