@@ -101,9 +101,7 @@ class Office:
             signer=signer,
             policy=config.claims,
             from_block=contracts.from_block,
-            bonds=NodeRegistry(workspace.chain, where)
-            if (where := contracts.node_registry)
-            else None,
+            bonds=_bonds(workspace),
         )
         payers = Buckets(config.limits.payer, "payer")
         cashier = Cashier(
@@ -178,6 +176,11 @@ class Office:
 def _bonds(workspace: Workspace) -> NodeRegistry | None:
     address = workspace.config.contracts.node_registry
     return NodeRegistry(workspace.chain, address) if address else None
+
+
+def _bonds(workspace: Workspace) -> NodeRegistry | None:
+    where = workspace.config.contracts.node_registry
+    return NodeRegistry(workspace.chain, where) if where else None
 
 
 def _asset(config: NodeConfig) -> str:
