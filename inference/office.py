@@ -178,11 +178,6 @@ def _bonds(workspace: Workspace) -> NodeRegistry | None:
     return NodeRegistry(workspace.chain, address) if address else None
 
 
-def _bonds(workspace: Workspace) -> NodeRegistry | None:
-    where = workspace.config.contracts.node_registry
-    return NodeRegistry(workspace.chain, where) if where else None
-
-
 def _asset(config: NodeConfig) -> str:
     address = config.asset.address or config.registry.contracts.dev_usd
     if not address:
