@@ -7,6 +7,7 @@ import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/Messa
 import {IAuditAnchor} from "./interfaces/IAuditAnchor.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IReceiptVerifier} from "./interfaces/IReceiptVerifier.sol";
+import {CheckpointDigests} from "./libraries/CheckpointDigests.sol";
 import {MerkleProofs} from "./libraries/MerkleProofs.sol";
 import {ReceiptDigests} from "./libraries/ReceiptDigests.sol";
 
@@ -22,15 +23,18 @@ contract ReceiptVerifier is IReceiptVerifier {
     }
 
     /// @inheritdoc IReceiptVerifier
-    function isAnchored(string calldata origin, Shown calldata shown, bytes32[] calldata path)
-        external
-        view
-        returns (bool)
-    {
-        (uint64 size,, bytes32 root) = anchors.latest(anchors.logId(signerOf(shown), origin));
+    function isLogged(
+        string calldata origin,
+        INodeRegistry.Head calldata head,
+        Shown calldata shown,
+        bytes32[] calldata path
+    ) external view returns (bool) {
+        bytes32 hashed = CheckpointDigests.structHash(origin, head.size, head.root);
+        bytes32 digest = MessageHashUtils.toTypedDataHash(anchors.domainSeparator(), hashed);
+        if (ECDSA.recoverCalldata(digest, head.signature) != signerOf(shown)) return false;
         uint64 seq = shown.receipt.seq;
         bytes32 leaf = ReceiptDigests.leaf(shown.text, shown.signature, seq);
-        return MerkleProofs.includes(root, size, seq, leaf, path);
+        return MerkleProofs.includes(head.root, head.size, seq, leaf, path);
     }
 
     /// @inheritdoc IReceiptVerifier

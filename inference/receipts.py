@@ -183,7 +183,12 @@ def issue(
 
 def signing_digest(receipt: Receipt, domain: Domain) -> bytes:
     """Return the 32 bytes the node signs."""
-    values = {
+    return RECEIPT_STRUCT.digest(domain.separator(), receipt_values(receipt))
+
+
+def receipt_values(receipt: Receipt) -> dict[str, object]:
+    """Return what a signature binds, in the order in which contracts take it."""
+    return {
         "receiptDigest": hashlib.sha256(receipt.encode()).digest(),
         "modelId": receipt.model.model_id,
         "payer": receipt.payment.payer,
@@ -192,7 +197,6 @@ def signing_digest(receipt: Receipt, domain: Domain) -> bytes:
         "responseHash": receipt.response.hash,
         "seq": receipt.seq,
     }
-    return RECEIPT_STRUCT.digest(domain.separator(), values)
 
 
 def verify_receipt(

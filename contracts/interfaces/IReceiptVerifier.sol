@@ -5,8 +5,8 @@ import {IAuditAnchor} from "./IAuditAnchor.sol";
 import {INodeRegistry} from "./INodeRegistry.sol";
 
 /// @title IReceiptVerifier
-/// @notice Anyone, and any contract, can check a node's receipt here: who signed it, and whether it is in a log that
-/// the chain knows. Nothing is stored and nothing costs gas when it is asked from outside.
+/// @notice Anyone, and any contract, can check a node's receipt here: who signed it, and whether it is in the log
+/// whose head that same key signed. Nothing is stored and nothing costs gas when it is asked from outside.
 /// @dev A signature binds the receipt's text and the values beside it. That both say the same is not read out of the
 /// text here: a node that signs a charge and another one in the text has signed its own conviction.
 interface IReceiptVerifier {
@@ -27,14 +27,17 @@ interface IReceiptVerifier {
     /// @notice Who signed a receipt. Reverts for a text that is not the receipt's, and for what is no signature.
     function signerOf(Shown calldata shown) external view returns (address);
 
-    /// @notice Whether a receipt stands at its place in its signer's log, as that was last anchored. Reverts as
-    /// `signerOf` does.
+    /// @notice Whether a receipt stands at its place in the log whose head its signer signed. Reverts as `signerOf`
+    /// does. That the head was anchored is said by the event `Anchored`, which carries its root and signature; the
+    /// chain itself keeps too little of a root to prove anything.
     /// @param origin The log's name, as in the first line of its checkpoints.
-    /// @param path RFC 6962 audit path in the log of the size that `AuditAnchor.latest` gives, lowest sibling first.
-    function isAnchored(string calldata origin, Shown calldata shown, bytes32[] calldata path)
-        external
-        view
-        returns (bool);
+    /// @param path RFC 6962 audit path in the log of the head's size, lowest sibling first.
+    function isLogged(
+        string calldata origin,
+        INodeRegistry.Head calldata head,
+        Shown calldata shown,
+        bytes32[] calldata path
+    ) external view returns (bool);
 
     /// @notice Where logs are anchored, and whose address the domain of receipts names.
     function anchors() external view returns (IAuditAnchor);

@@ -18,6 +18,7 @@ from inference.api import (
     chat,
     classify,
     completions,
+    disclosures,
     embeddings,
     formats,
     metrics,
@@ -25,6 +26,7 @@ from inference.api import (
     prices,
     proofs,
     subscriptions,
+    tiles,
     wallet,
 )
 from inference.api.body import read_body
@@ -76,8 +78,10 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(models.router(node))
     app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
+    app.include_router(tiles.router(node.database, node.log, node.office.cosigning.head))
     app.include_router(formats.router())
     app.include_router(wallet.router(node))
+    app.include_router(disclosures.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
     app.include_router(metrics.router(node))

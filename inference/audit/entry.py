@@ -7,6 +7,7 @@ receipt         `{receipt, signature}`: what the payer got, less the salts
 settlement      claims booked and tokens moved: claims, transactions, gas
 anchor          a checkpoint that was written on chain: size, root, transaction
 incident        the node noticed something wrong with itself
+refusal         the node did not disclose a call to an auditor who had a right to it
 start           a node opened the log: node, origin, chain, software version
 ==============  ====================================================================
 
@@ -29,10 +30,14 @@ RECEIPT: Final = "receipt"
 SETTLEMENT: Final = "settlement"
 ANCHOR: Final = "anchor"
 INCIDENT: Final = "incident"
+REFUSAL: Final = "refusal"
 START: Final = "start"
-KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, START})
-# A receipt takes about 2 KiB, a claim of a hundred channels about 20: the rest is margin.
-MAX_BYTES: Final = 256 * 1024
+KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, REFUSAL, START})
+# The length that a tile's entry bundle can tell. A receipt takes 16 KiB at the most, a claim of the
+# 200 channels that fit a transaction 37: what the node has to say always fits.
+MAX_BYTES: Final = 65_535
+# Older logs may hold larger ones.
+_MAX_READ_BYTES: Final = 256 * 1024
 _KEYS: Final = frozenset({"format", "seq", "kind", "body"})
 
 
@@ -70,7 +75,7 @@ class Entry:
 def parse_entry(data: bytes) -> Entry:
     """Read one entry's bytes. Raises `FormatError` for anything but one canonical entry."""
     try:
-        value = decode_object(data, max_bytes=MAX_BYTES)
+        value = decode_object(data, max_bytes=_MAX_READ_BYTES)
     except CanonicalError as error:
         raise FormatError("entry", str(error)) from error
     return entry_from(value)
