@@ -123,6 +123,8 @@ def test_an_answer_is_proven_and_verified_without_its_node(
     answer = bought(market, paid, streamed=streamed, scheme=scheme)
     assert verify(market, paid).done() == [1, 2, 3, 7]
     assert prove(market, paid, "--save", saved).done() == [1, 2, 3, 4, 5, 7]
+    # What is anchored is a later head than the one in the proof.
+    bought(market, tmp_path / "other.json")
     anchor(market)
     assert verify(market, saved).done() == [1, 2, 3, 4, 5, 7]
     assert prove(market, saved, "--save", saved).done() == [1, 2, 3, 4, 5, 6, 7]

@@ -175,7 +175,12 @@ FALSE: dict[str, tuple[Change, int, str]] = {
     "a head nobody signed": (
         lambda p: p.update(checkpoint=p["checkpoint"].partition("\n\n")[0] + "\n\n"),
         4,
-        "a note has 1 to",
+        "not a note",
+    ),
+    "a head that somebody else signed": (
+        lambda p: p.update(checkpoint=p["checkpoint"].replace("5BVw8p", "5BVw8q", 1)),
+        5,
+        "signed by",
     ),
     "another anchored root": (lambda p: p["anchored"].update(root=HASH), 6, "leads to root"),
     "an anchored head too small": (lambda p: p["anchored"].update(size=2), 6, "not in a tree"),
