@@ -20,7 +20,14 @@ from typing import Annotated, Any, Final
 from sqlalchemy import Connection, Row, select
 
 from inference import schema
-from inference.audit.document import Digest, Document, FormatError, Signature
+from inference.audit.document import (
+    Digest,
+    Document,
+    FormatError,
+    NestedKind,
+    OptionalKind,
+    Signature,
+)
 from inference.audit.entry import RECEIPT, Entry
 from inference.errors import AuditError
 from inference.prepared import Prepared
@@ -98,15 +105,23 @@ class SignedReceipt:
             raise FormatError("", "a receipt bundle is an object")
         if odd := value.keys() - {"receipt", "signature", "salts"}:
             raise FormatError(f"{min(map(str, odd)):.60}", "unknown field")
-        signed = _Signed.from_json({k: value[k] for k in ("receipt", "signature") if k in value})
-        salts = Salts.from_json(value["salts"], "salts") if "salts" in value else None
-        return cls(signed.receipt, signed.signature, salts)
+        bundle = ReceiptBundle.from_json(value)
+        return cls(bundle.receipt, bundle.signature, bundle.salts)
 
 
 @dataclass(frozen=True)
-class _Signed(Document):
+class LoggedReceipt(Document):
+    """A receipt as the log holds it."""
+
     receipt: Annotated[Receipt, ReceiptKind()]
     signature: Signature
+
+
+@dataclass(frozen=True)
+class ReceiptBundle(LoggedReceipt):
+    """A receipt as it travels to its payer."""
+
+    salts: Annotated[Salts | None, OptionalKind(NestedKind(Salts))] = None
 
 
 def receipt_domain(chain_id: int, anchor: str) -> Domain:

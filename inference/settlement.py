@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -31,6 +31,7 @@ from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
 from inference.audit.log import AuditLog
 from inference.audit.node_registry import NodeRegistry
+from inference.audit.note_key import note_key
 from inference.claiming import SETTLE_GAS, Claimed, Claiming, ClaimPolicy
 from inference.database import Database, LockTakenError
 from inference.dues import unclaimed
@@ -102,18 +103,18 @@ class Settlement:
 
     def checkpoint(self) -> SignedCheckpoint:
         """Sign the log's head as it is now (7) and keep it."""
-        domain, node = self.anchors.domain, self.signer.address
+        domain, node, origin = self.anchors.domain, self.signer.address, self.log.origin
 
         def kept(tx: Connection) -> str | None:
             return self.log.note(tx, self.log.size(tx))
 
-        if note := self.database.read(kept):
-            return verify(note, node, domain, origin=self.log.origin)
+        # One by an older version lacks the line that public tools read.
+        if (note := self.database.read(kept)) and note_key(self.signer, origin).is_in(note):
+            return verify(note, node, domain, origin=origin)
 
         def keep(tx: Connection) -> SignedCheckpoint:
             signed = sign(self.log.checkpoint(tx), self.signer, domain)
-            self.log.save_checkpoint(tx, signed)
-            return signed
+            return replace(signed, note=self.log.save_checkpoint(tx, signed))
 
         return self.database.write_now(keep)
 
