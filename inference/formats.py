@@ -12,7 +12,7 @@ from inference.audit.document import Document
 from inference.audit.reader import KeyedLogIdentity, LedgerState, LogIdentity
 from inference.coupon import Coupon
 from inference.errors import ModelUnknownError
-from inference.json_schema import Schema, schema_of, schema_of_entry
+from inference.json_schema import Schema, schema_of, schema_of_entry, schema_of_evidence
 from inference.price_facts import PriceOffer
 from inference.proof import Proof
 from inference.receipt_format import PlannedReceipt, Receipt
@@ -56,6 +56,7 @@ _ALL: Final = (
     _of("channel@1", "The ledger's word on a channel: GET /v1/channels/{id}.", LedgerState),
     _of("prices@1", "A price offer, which receipts of format 2 name.", PriceOffer),
     _of("coupon@1", "What a coupon is good for.", Coupon),
+    Format("evidence@1", "Two statements of a node that cannot both be true.", schema_of_evidence),
     _of("consent@1", "Whom a payer lets see its calls.", Consent),
     _of("disclosure-request@1", "An auditor's request to be shown a call.", DisclosureRequest),
     _of("resident-statement@1", "What a node found in its memory.", ResidentStatement),
