@@ -101,9 +101,7 @@ class Office:
             signer=signer,
             policy=config.claims,
             from_block=contracts.from_block,
-            bonds=NodeRegistry(workspace.chain, where)
-            if (where := contracts.node_registry)
-            else None,
+            bonds=_bonds(workspace),
         )
         payers = Buckets(config.limits.payer, "payer")
         cashier = Cashier(

@@ -56,8 +56,7 @@ def tile(rows: int, *, adds: bool) -> Any:
             taken = 2 if paired else 1
             panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
             steps = builder.sdiv(depth_, b.constant(taken))
-            begins = [builder.mul(x_step_, b.constant(row)) for row in range(rows)]
-            xs = [b.pointer(x, x_, builder.add(x_at_, begin)) for begin in begins]
+            xs = [b.pointer(x, x_, b.place(x_at_, row, x_step_)) for row in range(rows)]
             # Half of a panel, shared between all steps of all strips.
             fetched = taken * PANEL // 2 // strips
 
@@ -81,8 +80,7 @@ def tile(rows: int, *, adds: bool) -> Any:
                 soon = builder.gep(later, [builder.mul(steps, b.constant(strip * fetched))])
                 sums = b.loop(steps, [_NOTHING] * (rows * columns), partial(body, first, soon))
                 for row in range(rows):
-                    place = builder.add(y_at_, builder.mul(y_step_, b.constant(row)))
-                    place = builder.add(place, b.constant(first * LANES))
+                    place = builder.add(b.place(y_at_, row, y_step_), b.constant(first * LANES))
                     mine = sums[row * columns : (row + 1) * columns]
                     _leave(b, mine, b.pointer(y, y_, place), adds)
             return context.get_dummy_value()
