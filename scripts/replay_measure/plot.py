@@ -75,7 +75,7 @@ def plot(rows: Sequence[tuple[str, bool, Sequence[float]]]) -> str:
 
 def _x(score: float) -> float:
     span = math.log10(_HIGHEST / _LOWEST)
-    place = math.log10(max(score, _LOWEST) / _LOWEST) / span
+    place = math.log10(min(max(score, _LOWEST), _HIGHEST) / _LOWEST) / span
     return round(_LEFT + place * (_WIDTH - _LEFT - _RIGHT), 1)
 
 
