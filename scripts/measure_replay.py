@@ -4,7 +4,7 @@ Calls are made with SmolLM2-135M-Instruct in every honest way there is here, and
 way of `replay_measure.conditions`; each answer is then scored by the reference as an auditor's
 replay does. Every piece of calls is written to the work folder, so that a measurement that was cut
 off goes on where it was. `--report` makes no calls: of all that are there it writes the thresholds
-that the auditor uses, the figures, and the plot of the README.
+that the auditor uses, the figures, and plot and table of the README.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from replay_measure.asks import SAMPLINGS, TOKENS
 from replay_measure.conditions import CONDITIONS, Condition, Laboratory
 from replay_measure.figures import CLIP, ONE_IN, OTHERS, honest_tokens, read, summary
 from replay_measure.plot import plot, rows_of
+from replay_measure.table import table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from subject import register
@@ -100,6 +101,7 @@ def _report(work: Path) -> None:
     figures = ROOT / "scripts" / "figures"
     (figures / "replay.json").write_text(json.dumps(told, indent=2) + "\n")
     (figures / "replay.svg").write_text(plot(rows_of(measured, fair)))
+    sys.stdout.write(table(told) + "\n")
 
 
 if __name__ == "__main__":
