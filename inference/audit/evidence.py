@@ -299,10 +299,16 @@ def parse_evidence(data: bytes) -> Evidence:
         value = decode_object(data, max_bytes=MAX_BYTES)
     except CanonicalError as error:
         raise FormatError("", f"not evidence: {error.message}") from error
+    return evidence_from(value)
+
+
+def evidence_from(value: object) -> Evidence:
+    """Read a decoded document. Raises `FormatError` with the field at fault."""
+    if not isinstance(value, Mapping):
+        raise FormatError("", f"{type(value).__name__} where evidence belongs")
     if value.get("format") != FORMAT:
-        raise FormatError(
-            "format", f"{value.get('format')!r:.60} is not {FORMAT}, the one known here"
-        )
+        text = f"{value.get('format')!r:.60} is not {FORMAT}, the one known here"
+        raise FormatError("format", text)
     lie = value.get("lie")
     if not isinstance(lie, str) or lie not in LIES:
         raise FormatError("lie", f"{lie!r:.60} is none of {', '.join(LIES)}")

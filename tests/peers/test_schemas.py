@@ -16,6 +16,7 @@ import pytest
 
 from inference.audit.document import FormatError
 from inference.audit.entry import entry_from
+from inference.audit.evidence import evidence_from
 from inference.audit.reader import LogIdentity
 from inference.formats import FORMATS
 from inference.proof import EntryKind, Proof
@@ -28,6 +29,7 @@ from tests.peers.clients import script
 
 pytestmark = pytest.mark.peer
 Parser = Callable[[Any], object]
+EVIDENCE = Path(__file__).parents[1] / "vectors" / "evidence.json"
 
 PARSERS: dict[str, Parser] = {
     "receipt@1": Receipt.from_json,
@@ -36,6 +38,7 @@ PARSERS: dict[str, Parser] = {
     "entry@1": lambda value: EntryKind().load(value, "entry"),
     "proof@1": Proof.from_json,
     "log@1": LogIdentity.from_json,
+    "evidence@1": evidence_from,
 }
 # What JSON Schema cannot say, in the parsers' words.
 UNSAID = (
@@ -64,6 +67,8 @@ def good() -> Iterator[tuple[str, Any]]:
         if "entry" in vector:
             yield "entry@1", json.loads(vector["entry"])
             yield "proof@1", json.loads(vector["proof"])
+    for kept in json.loads(EVIDENCE.read_text()).values():
+        yield "evidence@1", json.loads(kept)
     identity = {"origin": "node.example/log", "node": NODE.address, "chain": CHAIN_ID}
     more = {"anchor": ANCHOR, "registry": REGISTRY, "size": 3}
     yield "log@1", {"format": "weightproof/log@1"} | identity | more
@@ -110,6 +115,19 @@ def refusal(name: str, value: Any) -> str:
     return ""
 
 
+def agree(folder: Path, values: list[tuple[str, Any]]) -> None:
+    """Schema and parser judge alike, but for what a schema cannot say."""
+    agreed = 0
+    for (name, value), verdict in zip(values, judged(folder, values), strict=True):
+        reason = refusal(name, value)
+        if verdict is True and reason:
+            assert any(rule in reason for rule in UNSAID), f"{name} takes what is refused: {reason}"
+        else:
+            assert (verdict is True) == (not reason), f"{name}: {verdict}, and the parser: {reason}"
+            agreed += 1
+    assert agreed > 0.9 * len(values)
+
+
 def test_every_schema_compiles_and_takes_what_is_good(tmp_path: Path) -> None:
     values = list(good())
     assert {name for name, _ in values} == set(PARSERS)
@@ -128,15 +146,13 @@ def test_schema_and_parser_refuse_the_same_mutants(tmp_path: Path, source: str) 
         receipt = entry["body"]["receipt"]
         name = receipt["format"].removeprefix("weightproof/")
         values += [(name, mutant) for mutant in mutants(receipt)]
-    agreed = 0
-    for (name, value), verdict in zip(values, judged(tmp_path, values), strict=True):
-        reason = refusal(name, value)
-        if verdict is True and reason:
-            assert any(rule in reason for rule in UNSAID), f"{name} takes what is refused: {reason}"
-        else:
-            assert (verdict is True) == (not reason), f"{name}: {verdict}, and the parser: {reason}"
-            agreed += 1
-    assert agreed > 0.9 * len(values)
+    agree(tmp_path, values)
+
+
+@pytest.mark.parametrize("lie", ["fork", "rewrite", "drop", "silence"])
+def test_schema_and_parser_refuse_the_same_mutants_of_evidence(tmp_path: Path, lie: str) -> None:
+    evidence = json.loads(json.loads(EVIDENCE.read_text())[lie])
+    agree(tmp_path, [("evidence@1", mutant) for mutant in mutants(evidence)])
 
 
 def test_the_parser_of_entries_is_the_logs() -> None:
