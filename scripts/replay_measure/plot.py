@@ -87,7 +87,7 @@ def rows_of(
     measured: Sequence[Measured], fair: Mapping[str, HonestTokens]
 ) -> list[tuple[str, bool, Sequence[float]]]:
     """Return the plot's rows: honest conditions first, lies as receipts that name bfloat16."""
-    rows = []
+    rows: list[tuple[str, bool, Sequence[float]]] = []
     for m in sorted(measured, key=lambda m: not m.condition.honest):
         claim = m.condition.claim if m.condition.honest else HALF
         parts = [
