@@ -145,7 +145,7 @@ def replay(
     if weighed.fault:
         raise accused.of(f"the answer is not the model's: {weighed.fault}", {})
     verdict = (thresholds or Thresholds.read()).judge(weights, weighed.arithmetic, weighed.lost)
-    found = f"its tokens lose {verdict.score:.4f} logits each, {verdict.bound:.4f} are honest"
+    found = f"its tokens lose {verdict.score:.4f} logits too much, {verdict.bound:.4f} are honest"
     if not verdict.is_honest:
         lost = ["cannot be" if math.isinf(each) else f"{each:.4f}" for each in weighed.lost]
         margins = {"lost": lost, "verdict": verdict.to_json()}
