@@ -208,7 +208,7 @@ def test_a_receipt_altered_in_the_log_is_caught(node: AuditedNode) -> None:
     at = node.database.read(node.log.next_position)
     domain = receipt_domain(31337, node.world.deployment.audit_anchor)
     signed = issue(node.key, domain, node.facts(), seq=at.seq, prev=at.prev)
-    cheaper = replace(signed.receipt, served_at=signed.receipt.served_at - 86_400)
+    cheaper = replace(signed.receipt, served_at=signed.receipt.served_at - 1)
     write_receipt(node, replace(signed, receipt=cheaper))
     node.owed[signed.receipt.payment.channel] += signed.receipt.payment.charged
     check = finding(node.audit(), 4)
@@ -541,4 +541,4 @@ def test_a_long_log_is_read_page_by_page(node: AuditedNode) -> None:
             progress=lambda done, total: heard.append((done, total)),
         )
     assert report.ok
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [(3, 3)]
