@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inference.audit.anchor import AnchorContract, AnchorEvent
+from inference.audit.target import AuditTarget as AuditTarget
 from inference.audit.transfers import Transfer, transfers_in
 from registry.attestation import Attestation
 from registry.chain.attestations import AttestationBook
@@ -18,25 +19,6 @@ from registry.chain.block import Block
 from registry.chain.connection import Chain
 from registry.chain.model_registry import ModelRegistry
 from registry.record import Record
-
-
-@dataclass(frozen=True)
-class AuditTarget:
-    """Which log is audited. The auditor must know these, not learn them from the node.
-
-    `node` signs, `origin` names the log, `anchor` and `registry` are contracts of `chain_id`.
-    """
-
-    node: str
-    origin: str
-    chain_id: int
-    anchor: str
-    registry: str
-
-    @property
-    def network(self) -> str:
-        """The chain as x402 names it."""
-        return f"eip155:{self.chain_id}"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def examined(
             yield page, examiner.page(start, page)
             start += len(page)
         return
-    context = multiprocessing.get_context("spawn")
+    # A clean process that imports once what all of them need.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([Examiner.__module__])
     with ProcessPoolExecutor(wanted, mp_context=context) as pool, ThreadPoolExecutor(1) as reader:
         yield from _in_order(pool, reader, examiner, pages, start, wanted * _AHEAD)
 

@@ -16,11 +16,11 @@ from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from inference.audit.bodies import SettlementBody, parse_body
-from inference.audit.chain_view import AuditTarget
 from inference.audit.document import FormatError
 from inference.audit.entry import FORMAT, RECEIPT, SETTLEMENT, Entry, parse_entry
 from inference.audit.grammar import COUNT, Grammar
 from inference.audit.merkle import leaf_hash
+from inference.audit.target import AuditTarget
 from inference.errors import AuditError
 from inference.receipt_format import PlannedReceipt, Receipt
 from inference.receipts import (
