@@ -9,7 +9,7 @@
 6. each model and what it descends from was active and attested at a fresh block, and not sold
    after it was revoked
 7. the receipts handed in are included
-8. the calls disclosed give the same tokens again
+8. calls that payers disclose, and those that the beacon chose, are their models' answers
 
 A check that fails carries its evidence. A node or a chain that does not answer is no finding:
 that is raised, as `UnavailableError` or `ChainError`.
@@ -24,6 +24,7 @@ from typing import Final
 
 from inference.audit.accounts import Accounts
 from inference.audit.anchor import AnchorEvent
+from inference.audit.anchored_windows import beacon_of
 from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkpoint_domain, verify
 from inference.audit.clock import AnchorTime, Clock
@@ -34,14 +35,15 @@ from inference.audit.inclusion import check_included
 from inference.audit.log_copy import LogCopy, Progress
 from inference.audit.model_standing import Terms
 from inference.audit.plan_accounts import PlanAccounts
+from inference.audit.quorum import Quorum
 from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.reconciliation import check_exact, reconcile_channels
-from inference.audit.replay import Disclosure, Replay, Replayer, replay
+from inference.audit.replay import Disclosure, Replayer
 from inference.audit.report import CheckResult, Report
 from inference.audit.tally import Tally
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, receipt_domain
-from registry.errors import WeightproofError
+from inference.replay_check import Calls, Drawn, replay_all
 
 
 class _NotRunError(Exception):
@@ -53,7 +55,8 @@ class Questions:
     """What an audit is asked beside the log itself.
 
     `given` are payers' receipts, `known` checkpoint notes seen earlier, `disclosures` what payers
-    show of their calls, by receipt id, for `replayer` to run again.
+    show of their calls, by receipt id, for `replayer` to run again, `drawn` what is asked of calls
+    that the beacon chooses. `quorum` is of the witnesses that must have cosigned the head.
     `processes` examine the log; 0: as many as there are processors, if it is long.
     """
 
@@ -62,6 +65,8 @@ class Questions:
     known: Sequence[str] = ()
     disclosures: Mapping[str, Disclosure] = field(default_factory=dict)
     replayer: Replayer | None = None
+    quorum: Quorum = field(default_factory=Quorum)
+    drawn: Drawn = field(default_factory=Drawn)
     processes: int = 0
 
 
@@ -157,7 +162,8 @@ def _check_checkpoint(state: _Audit) -> str:
         state.signed = verify(note, target.node, domain, origin=target.origin)
     except CheckpointError as error:
         raise AuditError(1, error.message, evidence={"checkpoint": note}) from error
-    return f"{target.node} signed {state.signed.checkpoint.size} entries"
+    cosigned = state.asked.quorum.check(state.signed)
+    return f"{target.node} signed {state.signed.checkpoint.size} entries{cosigned}"
 
 
 def _check_consistency(state: _Audit) -> str:
@@ -239,32 +245,18 @@ def _check_inclusion(state: _Audit) -> str:
 
 
 def _check_replay(state: _Audit) -> str:
-    asked = state.asked
-    if asked.replayer is None or not asked.disclosures:
+    asked, target = state.asked, state.target
+    if asked.replayer is None or not (asked.disclosures or asked.drawn.number):
         raise _NotRunError("no call was disclosed for replay")
-    calls = {signed.receipt.id: signed for signed in state.sums.copy.receipts.values()}
-    unknown = sorted(asked.disclosures.keys() - calls.keys())
-    if unknown:
-        evidence = {"ids": unknown, "checkpoint": state.head.note}
-        raise AuditError(8, f"no receipt {unknown[0]} is in the log", evidence=evidence)
-    replays = [
-        _replay(calls[name], disclosure, asked.replayer)
-        for name, disclosure in asked.disclosures.items()
-    ]
-    same = sum(found.same for found in replays)
-    undecided = "; ".join(found.detail for found in replays if not found.same)
-    if not same:
-        raise _NotRunError(undecided)
-    return f"{same} calls gave the same tokens again" + (f"; {undecided}" if undecided else "")
-
-
-def _replay(signed: SignedReceipt, disclosure: Disclosure, replayer: Replayer) -> Replay:
-    try:
-        return replay(signed, disclosure, replayer)
-    except AuditError:
-        raise
-    except WeightproofError as error:  # what cannot be run here decides nothing
-        return Replay(False, f"receipt {signed.receipt.id} cannot be replayed: {error.message}")
+    calls = Calls(state.sums.copy.receipts, state.head.note)
+    shown, notes = calls.shown(asked.disclosures), []
+    if asked.drawn.number:
+        known = beacon_of(state.anchored, target.origin, state.chain)
+        notes = calls.draw(asked.drawn, known, shown)
+    ran, detail = replay_all(shown, asked.replayer, notes)
+    if not ran:
+        raise _NotRunError(detail)
+    return detail
 
 
 def _hex(hashes: Sequence[bytes]) -> list[str]:

@@ -180,7 +180,10 @@ class Document:
         """Refuse, with `FormatError`, values that could not be written; keep what they become."""
         result: JsonObject = {"format": self.FORMAT} if self.FORMAT else {}
         for name, (key, kind) in self.FIELDS.items():
-            result[key] = kind.dump(getattr(self, name), key)
+            value = getattr(self, name)
+            if value is None and isinstance(kind, OptionalKind):
+                continue
+            result[key] = kind.dump(value, key)
         # A receipt is signed, logged, stored and sent: its values are turned into JSON once.
         object.__setattr__(self, "_json", result)
 
@@ -198,15 +201,25 @@ class Document:
                 path, f"format {value.get('format')!r:.60} is not {cls.FORMAT}, the one known here"
             )
         keys = {key for key, _ in cls.FIELDS.values()} | ({"format"} if cls.FORMAT else set())
-        if value.keys() != keys:
-            odd = sorted(str(key) for key in value.keys() ^ keys)[0]
+        odd = value.keys() ^ keys
+        if odd and (odd := odd - (cls.may_lack() - value.keys())):
+            first = min(map(str, odd))
             raise FormatError(
-                path, f"field {odd!r:.60} is {'unknown' if odd in value else 'missing'}"
+                path, f"field {first!r:.60} is {'unknown' if first in value else 'missing'}"
             )
         prefix = f"{path}." if path else ""
-        return cls(
-            **{n: kind.load(value[key], prefix + key) for n, (key, kind) in cls.FIELDS.items()}
-        )
+        loaded = {
+            name: kind.load(value[key], prefix + key)
+            for name, (key, kind) in cls.FIELDS.items()
+            if key in value
+        }
+        return cls(**loaded)
+
+    @classmethod
+    def may_lack(cls) -> frozenset[str]:
+        """Return the JSON keys that may be absent."""
+        kinds = cls.FIELDS.values()
+        return frozenset(key for key, kind in kinds if isinstance(kind, OptionalKind))
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -254,6 +267,21 @@ class ListKind:
         if not isinstance(value, list) or len(value) > self.limit:
             raise FormatError(path, f"not a list of at most {self.limit}")
         return tuple(self.document.from_json(item, f"{path}[{i}]") for i, item in enumerate(value))
+
+
+@dataclass(frozen=True)
+class OptionalKind:
+    """What may be absent: None in Python, no key in JSON. The field's default is None."""
+
+    kind: Kind
+
+    def dump(self, value: object, path: str) -> JsonValue:
+        """Return the JSON value of what is there."""
+        return self.kind.dump(value, path)
+
+    def load(self, value: object, path: str) -> object:
+        """Return the value of what is there."""
+        return self.kind.load(value, path)
 
 
 def _copy(value: JsonValue) -> JsonValue:
