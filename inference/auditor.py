@@ -17,14 +17,15 @@ that is raised, as `UnavailableError` or `ChainError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from inference.audit.accounts import Accounts
 from inference.audit.anchor import AnchorEvent
 from inference.audit.anchored_windows import beacon_of
+from inference.audit.audit_state import AuditState
 from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkpoint_domain, verify
 from inference.audit.clock import AnchorTime, Clock
@@ -33,41 +34,20 @@ from inference.audit.examination import Examiner
 from inference.audit.extension import check_anchored, check_known
 from inference.audit.inclusion import check_included
 from inference.audit.log_copy import LogCopy, Progress
-from inference.audit.model_standing import Terms
 from inference.audit.plan_accounts import PlanAccounts
-from inference.audit.quorum import Quorum
 from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.reconciliation import check_exact, reconcile_channels
-from inference.audit.replay import Disclosure, Replayer
-from inference.audit.report import CheckResult, Report
+from inference.audit.report import ChannelMoney, CheckResult, Figures, Report
 from inference.audit.tally import Tally
+from inference.audit_memory import AuditMemory
 from inference.errors import AuditError
-from inference.receipts import SignedReceipt, receipt_domain
-from inference.replay_check import Calls, Drawn, replay_all
+from inference.questions import Questions as Questions
+from inference.receipts import receipt_domain
+from inference.replay_check import Calls, replay_all
 
 
 class _NotRunError(Exception):
     """A check has nothing to work on; its text says why."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What an audit is asked beside the log itself.
-
-    `given` are payers' receipts, `known` checkpoint notes seen earlier, `disclosures` what payers
-    show of their calls, by receipt id, for `replayer` to run again, `drawn` what is asked of calls
-    that the beacon chooses. `quorum` is of the witnesses that must have cosigned the head.
-    `processes` examine the log; 0: as many as there are processors, if it is long.
-    """
-
-    terms: Terms = field(default_factory=Terms)
-    given: Sequence[SignedReceipt] = ()
-    known: Sequence[str] = ()
-    disclosures: Mapping[str, Disclosure] = field(default_factory=dict)
-    replayer: Replayer | None = None
-    quorum: Quorum = field(default_factory=Quorum)
-    drawn: Drawn = field(default_factory=Drawn)
-    processes: int = 0
 
 
 @dataclass
@@ -80,9 +60,12 @@ class _Audit:
     asked: Questions
     progress: Progress
     copy: LogCopy
+    memory: AuditMemory | None = None
+    before: AuditState | None = None
     signed: SignedCheckpoint | None = None
     anchored: Sequence[AnchorEvent] = ()
     tally: Tally | None = None
+    channels: Sequence[ChannelMoney] = ()
 
     @property
     def head(self) -> SignedCheckpoint:
@@ -104,6 +87,24 @@ class _Audit:
         if self.read.unread is not None:
             raise _NotRunError("the log's receipts could not be read")
         return self.read
+
+    def figures(self) -> Figures:
+        """Return what was counted, as far as it was."""
+        if self.tally is None:
+            return Figures(anchors=len(self.anchored))
+        accounts = self.tally.accounts
+        return Figures(
+            entries=self.tally.frontier.size - self.copy.start,
+            before=self.copy.start,
+            receipts=self.tally.calls,
+            charged=accounts.charged,
+            claimed=sum(one.claimed for one in self.channels),
+            unclaimed=sum(one.unclaimed for one in self.channels),
+            channels=len(accounts.channels),
+            exact=len(accounts.exact),
+            models=len(self.tally.standing.models),
+            anchors=len(self.anchored),
+        )
 
     def advance(self, tally: Tally, end: int) -> None:
         """Read on up to entry `end`."""
@@ -127,9 +128,17 @@ def audit(
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Run the eight checks in order and report; `progress` hears how far the log is read."""
-    with closing(LogCopy(log)) as copy:
-        state = _Audit(target, log, chain, asked or Questions(), progress, copy)
+    asked = asked or Questions()
+    # A call to be replayed may stand anywhere: then the whole log is read.
+    replays = asked.disclosures or asked.drawn.number
+    memory = None if replays else asked.memory
+    before = memory.recall(target) if memory else None
+    with closing(LogCopy(log, before.size if before else 0)) as copy:
+        state = _Audit(target, log, chain, asked, progress, copy, memory, before)
         results = tuple(_run(state, number, *step) for number, step in enumerate(_CHECKS, start=1))
+        figures = state.figures()
+    if memory and all(check.ok for check in results if check.ran):
+        memory.keep(target)
     head = state.signed.checkpoint if state.signed else None
     return Report(
         node=target.node,
@@ -137,6 +146,8 @@ def audit(
         size=head.size if head else 0,
         root="0x" + head.root.hex() if head else "",
         checks=results,
+        figures=figures,
+        channels=state.channels,
     )
 
 
@@ -169,11 +180,27 @@ def _check_checkpoint(state: _Audit) -> str:
 def _check_consistency(state: _Audit) -> str:
     target, head = state.target, state.head
     state.anchored = state.chain.anchored(target.node, target.origin)
-    check_anchored(head, state.anchored, state.log)
     domain = checkpoint_domain(target.chain_id, target.anchor)
+    told = _check_names(state)
+    if state.before is not None:
+        check_known(head, [state.before.checkpoint], domain, state.log)
+        told += f", and the {state.before.size} entries audited before"
+    compared = state.before.compared(state.anchored) if state.before else 0
+    check_anchored(head, state.anchored[compared:], state.log)
     known, foreign = check_known(head, state.asked.known, domain, state.log)
     count = len(state.anchored)
-    return f"extends {count} anchored checkpoints, {known} known ones compared{foreign}"
+    return f"extends {count} anchored checkpoints, {known} known ones compared{told}{foreign}"
+
+
+def _check_names(state: _Audit) -> str:
+    """Refuse a node that says by itself which of its logs is the log."""
+    target = state.target
+    others = [name for name in state.chain.origins(target.node) if name != target.origin]
+    if others and not state.asked.told_origin:
+        text = f"the node shows log {target.origin!r:.80}, and anchored {others[0]!r:.80} too"
+        evidence = {"checkpoint": state.head.note, "origins": others}
+        raise AuditError(2, text, evidence=evidence)
+    return f"; {len(others)} logs of other names were anchored" if others else ""
 
 
 def _check_entries(state: _Audit) -> str:
@@ -185,9 +212,14 @@ def _check_entries(state: _Audit) -> str:
     if found != head.root:
         leaves = _hex(tally.first_leaves)
         evidence = {"checkpoint": state.head.note, "leaves": leaves}
+        if state.before is not None:
+            evidence |= {"before": state.before.checkpoint, "edge": _hex(state.before.edge)}
         text = f"the {head.size} entries have root {found.hex()}, not the signed {head.root.hex()}"
         raise AuditError(3, text, evidence=evidence)
-    return f"{head.size} entries give the signed root"
+    if state.memory is not None:
+        state.memory.note(state.target, state.head.note, state.anchored, tally)
+    told = f", {head.size - state.copy.start} of them new" if state.before else ""
+    return f"{head.size} entries give the signed root{told}"
 
 
 def _tally(state: _Audit) -> Tally:
@@ -195,8 +227,16 @@ def _tally(state: _Audit) -> Tally:
     copy = state.copy
     plans = PlanAccounts(state.log.price_offer, copy.recall)
     accounts = Accounts(state.target.network, plans, copy.recall)
-    times = [AnchorTime(a.size, state.chain.block_at(a.block).timestamp) for a in state.anchored]
-    return Tally(copy, accounts, Clock(state.asked.terms, copy.recall, times))
+    # The last anchor below the first entry bounds it too.
+    past = max(sum(anchor.size <= copy.start for anchor in state.anchored) - 1, 0)
+    times = [
+        AnchorTime(anchor.size, state.chain.block_at(anchor.block).timestamp)
+        for anchor in state.anchored[past:]
+    ]
+    tally = Tally(copy, accounts, Clock(state.asked.terms, copy.recall, times))
+    if state.before is not None:
+        state.before.restore(tally)
+    return tally
 
 
 def _check_receipts(state: _Audit) -> str:
@@ -221,7 +261,8 @@ def _check_money(state: _Audit) -> str:
         if found := [finding for finding in tally.findings() if finding not in known]:
             raise found[0].error()
 
-    unclaimed = reconcile_channels(tally, advance, state.chain, state.log)
+    state.channels = reconcile_channels(tally, advance, state.chain, state.log)
+    unclaimed = sum(one.unclaimed for one in state.channels)
     return (
         f"{charged} charged; {len(accounts.channels)} channels agree with ledger and chain, "
         f"{unclaimed} unclaimed; {len(exact)} exact payments were transferred"

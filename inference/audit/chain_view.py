@@ -35,6 +35,9 @@ class ChainView(Protocol):
     def anchored(self, node: str, origin: str) -> Sequence[AnchorEvent]:
         """Return every anchored head of a log, oldest first."""
 
+    def origins(self, node: str) -> Sequence[str]:
+        """Return the names under which a node ever anchored logs."""
+
     def block_at(self, number: int) -> Block:
         """Return block `number`."""
 
@@ -71,6 +74,10 @@ class OnchainView:
     def anchored(self, node: str, origin: str) -> Sequence[AnchorEvent]:
         """Return every anchored head of a log, oldest first."""
         return self.anchors.history(node, origin, from_block=self.from_block)
+
+    def origins(self, node: str) -> Sequence[str]:
+        """Return the names under which a node ever anchored logs."""
+        return self.anchors.origins(node, from_block=self.from_block)
 
     def block_at(self, number: int) -> Block:
         """Return block `number`."""

@@ -113,7 +113,7 @@ class Examiner:
     def _row(self, seq: int, data: bytes, domain: Domain) -> Row:
         bare = read_bare(data)
         if bare is not None and self._is_good(seq, bare, domain):
-            return Row(leaf_hash(data), RECEIPT, _call(bare.receipt))
+            return Row(leaf_hash(data), RECEIPT, call_of(bare.receipt))
         return self._slowly(seq, data, domain)
 
     def _is_good(self, seq: int, signed: SignedReceipt, domain: Domain) -> bool:
@@ -138,7 +138,7 @@ class Examiner:
             return Row(leaf, finding=Finding.of(error))
         found = [_finding(check_place, signed, seq, self.target, domain)]
         found.append(_finding(check_charge, signed))
-        return Row(leaf, RECEIPT, _call(signed.receipt), None, None, *found)
+        return Row(leaf, RECEIPT, call_of(signed.receipt), None, None, *found)
 
 
 def open_entry(seq: int, data: bytes) -> Entry:
@@ -210,7 +210,8 @@ def _patterns() -> tuple[tuple[Grammar[Receipt], re.Pattern[str]], ...]:
     return tuple(made)
 
 
-def _call(receipt: Receipt) -> Call:
+def call_of(receipt: Receipt) -> Call:
+    """Return what the auditor keeps of a receipt."""
     model, payment = receipt.model, receipt.payment
     is_exact = payment.scheme == "exact" and not any(payment.channel)
     return Call(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from inference.audit.accounts import Recall, about
 from inference.audit.chain_view import AuditTarget, ChainView
-from inference.audit.examination import Call, ModelKey
+from inference.audit.examination import Call, ModelKey, call_of
 from inference.receipt_format import OK, PARTIAL
+from inference.receipts import SignedReceipt
 from registry.chain.block import Block
 from registry.errors import ChainMismatchError
 from registry.record import Kind, Record, Status
@@ -100,6 +102,17 @@ class Standing:
                 text = f"its model was sold {late} s after it was revoked"
                 raise about(recall, CHECK, text, seq)
         return len(self.models)
+
+
+def check_standing(
+    receipts: Iterable[SignedReceipt], target: AuditTarget, chain: ChainView, terms: Terms
+) -> int:
+    """Check the models of receipts that are at hand; as `Standing.check`."""
+    held = list(receipts)
+    standing = Standing()
+    for at, signed in enumerate(held):
+        standing.add(at, call_of(signed.receipt))
+    return standing.check(target, chain, terms, held.__getitem__)
 
 
 class _FaultError(Exception):

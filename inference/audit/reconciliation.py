@@ -9,6 +9,7 @@ from inference.audit.accounts import Recall, about
 from inference.audit.chain_view import ChainView
 from inference.audit.document import ZERO_DIGEST
 from inference.audit.reader import LedgerState, LogReader
+from inference.audit.report import ChannelMoney
 from inference.audit.tally import Tally
 from inference.errors import AuditError
 from inference.receipt_format import PaymentFacts
@@ -20,15 +21,15 @@ CHECK: Final = 5
 
 def reconcile_channels(
     tally: Tally, advance: Callable[[int], None], chain: ChainView, log: LogReader
-) -> int:
-    """Compare every channel; return the total still unclaimed, in atomic units.
+) -> tuple[ChannelMoney, ...]:
+    """Compare every channel; return what each owed and what of it was claimed.
 
     The node works on while it is audited. So the chain is asked first, then the ledger, and then
     `advance` takes the log up to where the ledger stood: each answer is at least as new as the one
     before. Raises `AuditError` (5) with what disagrees.
     """
     accounts = tally.accounts
-    unclaimed = 0
+    compared = []
     for channel in list(accounts.channels):
         onchain = chain.channel(channel)
         ledger = log.ledger(channel)
@@ -45,8 +46,8 @@ def reconcile_channels(
                 **accounts.evidence(channel),
             }
             raise AuditError(CHECK, f"channel 0x{channel.hex()}: {fault}", evidence=evidence)
-        unclaimed += owed - onchain.total_claimed
-    return unclaimed
+        compared.append(ChannelMoney(channel, owed, onchain.total_claimed))
+    return tuple(compared)
 
 
 def _fault(ledger: LedgerState, owed: int, claimed: int) -> str:

@@ -17,7 +17,7 @@ from inference.audit.entry import Entry, parse_entry
 from inference.audit.examination import Examiner, open_receipt, read_bare
 from inference.audit.grammar import Grammar, NoGrammarError
 from inference.errors import AuditError
-from inference.receipt_format import Receipt, TokenFacts
+from inference.receipt_format import Receipt, ReceiptFacts, TokenFacts
 from inference.receipts import SignedReceipt, charge_fault, issue
 from registry.errors import WeightproofError
 from tests.inference.receipt_samples import (
@@ -33,10 +33,8 @@ from tests.inference.receipt_samples import (
 )
 
 SEQ = 41
-SAMPLES = [
-    issue(NODE, DOMAIN, facts, seq=SEQ, prev=b"\x07" * 32)
-    for facts in (call(), planned(PLAN, charged=DISCOUNTED))
-]
+FACTS = [call(), planned(PLAN, charged=DISCOUNTED)]
+SAMPLES = [issue(NODE, DOMAIN, facts, seq=SEQ, prev=b"\x07" * 32) for facts in FACTS]
 ENTRIES = [signed.entry().encode() for signed in SAMPLES]
 EXAMINER = Examiner(AuditTarget(NODE.address, "example.org/log", CHAIN_ID, ANCHOR, REGISTRY))
 # What a liar would try in the place of a value: other spellings, limits, other types.
@@ -127,25 +125,22 @@ def test_honest_receipts_are_read_by_the_grammar(
     assert strictly(data) == signed
 
 
-@given(st.sampled_from(SAMPLES), st.data())
-@settings(max_examples=60)
+@given(st.sampled_from(FACTS), st.sampled_from(["none", "charge", "seq", "signature"]))
+@settings(max_examples=30)
 def test_what_is_found_of_a_receipt_does_not_depend_on_how_it_was_read(
-    signed: SignedReceipt, data: st.DataObject
+    facts: ReceiptFacts, lie: str
 ) -> None:
     """A name with a quotation mark is the parser's; everything else is alike."""
-    changed = signed.receipt
-    lie = data.draw(st.sampled_from(["none", "charge", "seq", "signature"]))
     if lie == "charge":
-        changed = replace(changed, payment=replace(changed.payment, charged=1))
-    signature = bytes(65) if lie == "signature" else signed.signature
+        facts = replace(facts, payment=replace(facts.payment, charged=1))
     rows = []
     for name in ("smollm2", 'smoll"m2'):
-        facts = replace(changed, model=replace(changed.model, name=name))
-        again = issue(NODE, DOMAIN, facts, seq=SEQ + (lie == "seq"), prev=changed.prev)
+        named = replace(facts, model=replace(facts.model, name=name))
+        signed = issue(NODE, DOMAIN, named, seq=SEQ + (lie == "seq"), prev=b"\x07" * 32)
         if lie == "signature":
-            again = replace(again, signature=signature)
-        entry = Entry(SEQ, "receipt", again.public()).encode()
-        assert (read_bare(entry) is None) == ('"' in name)
+            signed = replace(signed, signature=bytes(64) + b"\x1b")
+        entry = Entry(SEQ, "receipt", signed.public()).encode()
+        assert (read_bare(entry) is None) == ('"' in name or lie == "seq")
         [row] = EXAMINER.page(SEQ, [entry])
         assert row.call is not None
         found = [each and (each.check, each.message) for each in row[4:]]
