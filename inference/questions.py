@@ -21,8 +21,8 @@ class Questions:
     show of their calls, by receipt id, for `replayer` to run again, `drawn` what is asked of calls
     that the beacon chooses. `quorum` is of the witnesses that must have cosigned the head.
     `processes` examine the log; 0: as many as there are processors, if it is long. `memory` knows
-    what was good before: then only what is new is read, unless calls are to be replayed. `told_origin` says that the log's
-    name is the auditor's knowledge and not the node's word.
+    what was good before: then only what is new is read, unless calls are to be replayed.
+    `told_origin` says that the log's name is the auditor's knowledge and not the node's word.
     """
 
     terms: Terms = field(default_factory=Terms)

@@ -13,15 +13,16 @@ _MOST_BARS: Final = 40
 _BAR_WIDTH: Final = 520
 _ROW_HEIGHT: Final = 20
 _STYLE: Final = """
-:root{color-scheme:light dark;--ink:#1b1f24;--dim:#6a737d;--line:#d8dee4;--good:#1a7f37;--bad:#cf222e;
---claimed:#0969da;--open:#9ec5fe;--paper:#fff}
+:root{color-scheme:light dark;--ink:#1b1f24;--dim:#6a737d;--line:#d8dee4;--good:#1a7f37;
+--bad:#cf222e;--claimed:#0969da;--open:#9ec5fe;--paper:#fff}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#8b949e;--line:#30363d;--good:#3fb950;
 --bad:#f85149;--claimed:#58a6ff;--open:#1f4f8f;--paper:#0d1117}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;
 margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
 .good{color:var(--good)}.bad{color:var(--bad)}.dim{color:var(--dim)}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.35rem .5rem;
+table{border-collapse:collapse;width:100%}
+td,th{border-bottom:1px solid var(--line);padding:.35rem .5rem;
 text-align:left;vertical-align:top}td.mark{width:1.5rem;font-weight:bold}
 code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
 .figures{display:flex;flex-wrap:wrap;gap:.75rem}.figures div{border:1px solid var(--line);
