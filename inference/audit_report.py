@@ -19,7 +19,7 @@ def show(report: Report, terminal: Terminal) -> None:
         {
             "read": f"{figures.entries} entries, {figures.before} were audited before",
             "receipts": str(figures.receipts),
-            "charged": f"{figures.charged} by {figures.channels} channels, {figures.exact} transfers",
+            "charged": f"{figures.charged}: {figures.channels} channels, {figures.exact} transfers",
             "claimed": f"{figures.claimed} on chain, {figures.unclaimed} are not yet",
             "anchored": f"{figures.anchors} heads",
         }
