@@ -1,4 +1,4 @@
-"""How an audit is told: exit codes, files of evidence that stand alone, a page that needs nothing."""
+"""How an audit is told: exit codes, files of evidence that stand alone, a page by itself."""
 
 from __future__ import annotations
 

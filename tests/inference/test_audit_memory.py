@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from inference.auditor import Questions
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.signing.canonical import encode
-from tests.inference.audited_node import COST, AuditedNode, Model, World
+from tests.inference.audited_node import COST, FUNDER, AuditedNode, Model, World
 from tests.inference.receipt_samples import CHANNEL, PAYER
 
 
@@ -164,11 +165,16 @@ def test_an_id_used_again_after_the_first_audit_is_caught(
 def test_a_revocation_after_the_first_audit_is_held_against_what_was_sold_before(
     world: World, node: AuditedNode, memory: AuditMemory
 ) -> None:
-    """Sold in the future, by the node's clock: only the revocation shows that it was a lie."""
+    """Dated ahead, so that only the revocation shows the lie, of a receipt read long ago."""
+    node.model = world.register(secrets.token_bytes(32))
+    lie = node.sell(replace(node.facts(), served_at=int(time.time()) + 200))
     assert resume(node, memory).ok
-    state = parse_state(state_path(memory).read_bytes())
-    assert [sold.model_id for sold in state.models] == [node.model.model_id]
-    assert state.models[0].seq == 0 or state.models[0].seq < 3
+    world.records.revoke(FUNDER, node.model.model_id, "unsafe")
+    report = resume(node, memory)
+    assert report.figures.entries == 0
+    [check] = report.failed
+    assert "after it was revoked" in check.detail
+    assert check.evidence == {"receipt": lie.public()}
 
 
 # honest
