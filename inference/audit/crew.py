@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -46,6 +47,21 @@ def examined(
         yield from _in_order(pool, reader, examiner, pages, start, wanted * _AHEAD)
 
 
+@dataclass
+class _Errand:
+    """A page that is examined elsewhere."""
+
+    start: int
+    page: list[bytes]
+    rows: Future[list[Row]]
+
+    def result(self, examiner: Examiner) -> Page:
+        try:
+            return self.page, self.rows.result()
+        except BrokenExecutor:  # somebody killed a process, for memory perhaps
+            return self.page, examiner.page(self.start, self.page)
+
+
 def _in_order(
     pool: ProcessPoolExecutor,
     reader: ThreadPoolExecutor,
@@ -53,8 +69,8 @@ def _in_order(
     pages: Iterator[list[bytes]],
     start: int,
     ahead: int,
-) -> Generator[Page, None, None]:
-    under_way: deque[tuple[list[bytes], Future[list[Row]]]] = deque()
+) -> Iterator[Page]:
+    under_way: deque[_Errand] = deque()
     broken: WeightproofError | None = None
     # The next page is fetched while those before are examined.
     fetched = reader.submit(next, pages, None)
@@ -66,15 +82,25 @@ def _in_order(
         if page is None:
             break
         fetched = reader.submit(next, pages, None)
-        under_way.append((page, pool.submit(examiner.page, start, page)))
+        under_way.append(_Errand(start, page, _submitted(pool, examiner, start, page)))
         start += len(page)
-        while len(under_way) >= ahead or (under_way and under_way[0][1].done()):
-            before, rows = under_way.popleft()
-            yield before, rows.result()
-    for before, rows in under_way:
-        yield before, rows.result()
+        while len(under_way) >= ahead or (under_way and under_way[0].rows.done()):
+            yield under_way.popleft().result(examiner)
+    for errand in under_way:
+        yield errand.result(examiner)
     if broken is not None:
         raise broken
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, examiner: Examiner, start: int, page: list[bytes]
+) -> Future[list[Row]]:
+    try:
+        return pool.submit(examiner.page, start, page)
+    except BrokenExecutor as error:
+        failed: Future[list[Row]] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _pages(entries: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -27,7 +27,8 @@ def check_included(
     seq, tree = signed.receipt.seq, head.checkpoint
     evidence: dict[str, object] = {"receipt": signed.public(), "checkpoint": head.note}
     if copy.start <= seq < len(copy):
-        evidence["entry"] = copy.entry(seq).body
+        entry = copy.entry(seq)
+        evidence |= {"entry": entry.body, "kind": entry.kind}
     try:
         proof = log.inclusion_proof(seq, tree.size) if seq < tree.size else ()
         evidence["proof"] = ["0x" + item.hex() for item in proof]
