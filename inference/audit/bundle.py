@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from inference.audit.document import (
     Address,
@@ -30,7 +30,7 @@ from inference.audit.field_kinds import ManyKind
 from inference.audit.target import AuditTarget
 from inference.errors import NodeError
 from registry.errors import CanonicalError
-from registry.signing.canonical import JsonObject, JsonValue, decode_object
+from registry.signing.canonical import JsonValue, decode_object
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 
@@ -97,7 +97,7 @@ class BundleTail(Document):
     FORMAT: ClassVar[str] = "weightproof/audit-bundle-answers@1"
 
     entries: Count
-    answers: Annotated[JsonObject, AnswersKind()]
+    answers: Annotated[dict[str, Any], AnswersKind()]
     digest: Digest
 
 
