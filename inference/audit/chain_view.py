@@ -85,7 +85,8 @@ class OnchainView:
 
     def record(self, model_id: bytes, block: Block | None) -> Record | None:
         """Return a model's record at a block, or at the head; None where there is none."""
-        return self.records.find(model_id, block=block)
+        # At a stated block all endpoints are asked, where there are several: one hides nothing.
+        return self.records.find(model_id, block=block or self.records.chain.block())
 
     def attestations(
         self, model_id: bytes, block: Block, attesters: Collection[str] | None
