@@ -2,10 +2,10 @@
 
 1. the checkpoint is signed by the node
 2. it extends every checkpoint anchored before, and those the auditor knows
-3. its root follows from the entries, and each entry has its form
+3. its root follows from the entries, each entry has its form, and anchors it tells of are on chain
 4. each receipt is signed, and stands where and when it says
 5. each charge follows from price and tokens; per channel the sum of charges = the ledger =
-   totalClaimed on chain + unclaimed; each exact payment was transferred
+   totalClaimed on chain + unclaimed; each exact payment and each settlement was transferred
 6. each model and what it descends from was active and attested at a fresh block, and not sold
    after it was revoked
 7. the receipts handed in are included
@@ -216,6 +216,7 @@ def _check_entries(state: _Audit) -> str:
             evidence |= {"before": state.before.checkpoint, "edge": _hex(state.before.edge)}
         text = f"the {head.size} entries have root {found.hex()}, not the signed {head.root.hex()}"
         raise AuditError(3, text, evidence=evidence)
+    tally.told.check_anchors(state.anchored)
     if state.memory is not None:
         state.memory.note(state.target, state.head.note, state.anchored, tally)
     told = f", {head.size - state.copy.start} of them new" if state.before else ""
@@ -254,6 +255,8 @@ def _check_money(state: _Audit) -> str:
     exact = [seq for seq in accounts.exact.values() if seq >= tally.copy.start]
     for seq in exact:
         check_exact(tally.copy.bare(seq), seq, tally.copy.recall, state.chain)
+
+    tally.told.check_settlements(state.chain)
 
     def advance(end: int) -> None:
         known = tally.findings()

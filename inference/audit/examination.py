@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from inference.audit.bodies import SettlementBody, parse_body
+from inference.audit.bodies import AnchorBody, SettlementBody, parse_body
 from inference.audit.document import FormatError
-from inference.audit.entry import FORMAT, RECEIPT, SETTLEMENT, Entry, parse_entry
+from inference.audit.entry import ANCHOR, FORMAT, RECEIPT, SETTLEMENT, Entry, parse_entry
 from inference.audit.grammar import COUNT, Grammar
 from inference.audit.merkle import leaf_hash
 from inference.audit.target import AuditTarget
@@ -63,12 +63,13 @@ class Finding(NamedTuple):
 class Call(NamedTuple):
     """What the auditor keeps of a receipt; amounts in atomic units, times in unix seconds.
 
-    `id` is 8 bytes of the receipt's, hashed. `key` names the authorisation (token, payer, nonce)
-    of an `exact` charge, else it is None. `is_planned` says that a plan had a part in the charge:
-    then the receipt is read once more.
+    `id` is 8 bytes of the receipt's, hashed, `request` 8 of its request's salted hash. `key` names
+    the authorisation (token, payer, nonce) of an `exact` charge, else it is None. `is_planned` says
+    that a plan had a part in the charge: then the receipt is read once more.
     """
 
     id: int
+    request: int
     status: str
     served_at: int
     model: ModelKey
@@ -84,7 +85,7 @@ class Call(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One entry: its leaf hash, its receipt if it is one that could be read, its settlement.
+    """One entry: its leaf hash, its receipt if it is one that could be read, or what it tells.
 
     `finding` is of check 3 or 4 where the entry or the receipt has not its form; `signature` and
     `charge` are of a receipt that has.
@@ -94,6 +95,7 @@ class Row(NamedTuple):
     kind: str = ""
     call: Call | None = None
     settlement: SettlementBody | None = None
+    anchor: AnchorBody | None = None
     finding: Finding | None = None
     signature: Finding | None = None
     charge: Finding | None = None
@@ -131,6 +133,8 @@ class Examiner:
             entry = open_entry(seq, data)
             if entry.kind == SETTLEMENT:
                 return Row(leaf, SETTLEMENT, settlement=SettlementBody.from_json(entry.body))
+            if entry.kind == ANCHOR:
+                return Row(leaf, ANCHOR, anchor=AnchorBody.from_json(entry.body))
             if entry.kind != RECEIPT:
                 return Row(leaf, entry.kind)
             signed = open_receipt(entry)
@@ -138,7 +142,8 @@ class Examiner:
             return Row(leaf, finding=Finding.of(error))
         found = [_finding(check_place, signed, seq, self.target, domain)]
         found.append(_finding(check_charge, signed))
-        return Row(leaf, RECEIPT, call_of(signed.receipt), None, None, *found)
+        signature, charge = found
+        return Row(leaf, RECEIPT, call_of(signed.receipt), signature=signature, charge=charge)
 
 
 def open_entry(seq: int, data: bytes) -> Entry:
@@ -216,6 +221,7 @@ def call_of(receipt: Receipt) -> Call:
     is_exact = payment.scheme == "exact" and not any(payment.channel)
     return Call(
         int.from_bytes(hashlib.sha256(receipt.id.encode()).digest()[:8]),
+        int.from_bytes(receipt.request.hash[:8]),
         receipt.status,
         receipt.served_at,
         _model_key(

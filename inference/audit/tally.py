@@ -19,6 +19,7 @@ from inference.audit.log import GENESIS
 from inference.audit.log_copy import LogCopy
 from inference.audit.model_standing import Standing
 from inference.audit.reader import BadAnswerError
+from inference.audit.told import Told
 from inference.errors import AuditError
 
 # Leaf hashes in one piece of evidence: a longer log is downloaded again by whoever doubts it.
@@ -32,7 +33,8 @@ class Tally:
     """The sums so far. `form`, `receipt` and `charge` are the first findings of checks 3 to 5.
 
     `unread` is the first receipt (4) that cannot be read; `ids` are 8 bytes of each receipt's id,
-    hashed.
+    hashed, and of its request's salted hash: salts are fresh, so no two calls have the same.
+    `told` is what settlements and anchors among the entries say of the chain.
     """
 
     copy: LogCopy
@@ -48,6 +50,7 @@ class Tally:
     unread: Finding | None = None
     receipt: Finding | None = None
     charge: Finding | None = None
+    told: Told = field(default_factory=Told)
 
     def take(self, page: Sequence[bytes], rows: Sequence[Row]) -> None:
         """Take the next entries, and what was found of each."""
@@ -74,8 +77,11 @@ class Tally:
             self.receipt = self.receipt or row.signature or self._misplaced(seq, row.call)
             self.charge = self.charge or row.charge or self._unsound(seq, row.call)
             self.standing.add(seq, row.call)
-        elif row.settlement is not None and self.charge is None:
-            self.charge = self._unowed(seq, row.settlement)
+        elif row.anchor is not None:
+            self.told.anchors[seq] = row.anchor
+        elif row.settlement is not None:
+            self.told.settlements[seq] = row.settlement
+            self.charge = self.charge or self._unowed(seq, row.settlement)
         self.frontier.add(row.leaf)
         self.last_leaf = row.leaf
         if len(self.first_leaves) < MAX_EVIDENCE_LEAVES:
@@ -86,9 +92,9 @@ class Tally:
         try:
             if call.prev != self.last_leaf:
                 raise self._after_another(seq)
-            if call.id in self.ids:
-                raise self._twin(seq)
-            self.ids.add(call.id)
+            if call.id in self.ids or call.request in self.ids:
+                raise self._twin(seq, is_id=call.id in self.ids)
+            self.ids |= {call.id, call.request}
             self.clock.add(seq, call)
         except AuditError as error:
             return Finding.of(error)
@@ -118,16 +124,21 @@ class Tally:
         text = f"receipt {seq} was signed after another entry than stands before it"
         return AuditError(_RECEIPTS, text, evidence=evidence)
 
-    def _twin(self, seq: int) -> AuditError:
-        """Find the receipt that had the id before, among those read now."""
+    def _twin(self, seq: int, *, is_id: bool) -> AuditError:
+        """Find the receipt that had the id, or was about the call, before, among those read now."""
         signed = self.copy.recall(seq)
         if signed is None:
-            return AuditError(_RECEIPTS, f"entry {seq} repeats an id", evidence={"seq": seq})
-        name = signed.receipt.id
+            return AuditError(_RECEIPTS, f"entry {seq} repeats a receipt", evidence={"seq": seq})
+        receipt = signed.receipt
+        text = f"receipt {receipt.id} is about a call that another one is about"
+        if is_id:
+            text = f"two receipts have the id {receipt.id}"
         evidence: dict[str, object] = {"receipt": signed.public()}
         for before in self.copy.receipts:
-            if before < seq and self.copy.bare(before).receipt.id == name:
+            held = self.copy.bare(before).receipt
+            same = (held.id == receipt.id) if is_id else (held.request.hash == receipt.request.hash)
+            if before < seq and same:
                 other = self.copy.recall(before)
                 evidence["before"] = other.public() if other else {"entry": before}
                 break
-        return AuditError(_RECEIPTS, f"two receipts have the id {name}", evidence=evidence)
+        return AuditError(_RECEIPTS, text, evidence=evidence)
