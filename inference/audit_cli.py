@@ -18,6 +18,39 @@ if TYPE_CHECKING:
     from inference.audit.target import AuditTarget
 
 
+Receipts = Annotated[
+    list[Path] | None,
+    typer.Option(help="Receipt that must be in the log; replayed if RECEIPT.request is there."),
+]
+Tiles = Annotated[
+    str, typer.Option(help="Read the log from tiles: an exported folder, or its address.")
+]
+Witnesses = Annotated[
+    list[str] | None, typer.Option(help="Key of a witness that must have cosigned the log.")
+]
+Replay = Annotated[
+    int, typer.Option(help="So many calls that the beacon chose are replayed too.", min=0)
+]
+Consents = Annotated[
+    list[Path] | None, typer.Option(help="Payers' consents to see the calls chosen.")
+]
+Asker = Annotated[str, typer.Option("--key", help="Role that asks to see them.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Read only what is new since the last good audit.")
+]
+State = Annotated[
+    Path | None, typer.Option(help="The same, and where what was good is remembered.")
+]
+Save = Annotated[Path | None, typer.Option(help="Save all that the audit was told as a bundle.")]
+FromBundle = Annotated[
+    Path | None, typer.Option(help="Audit a saved bundle: neither node nor chain is asked.")
+]
+Page = Annotated[Path | None, typer.Option(help="Write the report as a page (HTML).")]
+Found = Annotated[Path | None, typer.Option(help="Write each finding's evidence into this folder.")]
+Origin = Annotated[str, typer.Option(help="The log's name; default: by the node's word.")]
+Address = Annotated[str, typer.Option(help="The node's key; default: by its own word.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -33,41 +66,20 @@ def add_to(app: typer.Typer) -> None:
 
 
 def audit(
-    receipt: Annotated[
-        list[Path] | None,
-        typer.Option(help="Receipt that must be in the log; replayed if RECEIPT.request is there."),
-    ] = None,
-    tiles: Annotated[
-        str, typer.Option(help="Read the log from tiles: an exported folder, or its address.")
-    ] = "",
-    witness: Annotated[
-        list[str] | None, typer.Option(help="Key of a witness that must have cosigned the log.")
-    ] = None,
-    replay: Annotated[
-        int, typer.Option(help="So many calls that the beacon chose are replayed too.", min=0)
-    ] = 0,
-    consent: Annotated[
-        list[Path] | None, typer.Option(help="Payers' consents to see the calls chosen.")
-    ] = None,
-    key: Annotated[str, typer.Option("--key", help="Role that asks to see them.")] = "payer",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Read only what is new since the last good audit.")
-    ] = False,
-    state: Annotated[
-        Path | None, typer.Option(help="The same, and where what was good is remembered.")
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Save all that the audit was told as a bundle.")
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Audit a saved bundle: neither node nor chain is asked.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the report as a page (HTML).")] = None,
-    evidence: Annotated[
-        Path | None, typer.Option(help="Write each finding's evidence into this folder.")
-    ] = None,
-    origin: Annotated[str, typer.Option(help="The log's name; default: by the node's word.")] = "",
-    address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
+    receipt: Receipts = None,
+    tiles: Tiles = "",
+    witness: Witnesses = None,
+    replay: Replay = 0,
+    consent: Consents = None,
+    key: Asker = "payer",
+    resume: Resume = False,
+    state: State = None,
+    save: Save = None,
+    bundle: FromBundle = None,
+    report: Page = None,
+    evidence: Found = None,
+    origin: Origin = "",
+    address: Address = "",
     url: NodeUrl = "",
     config: Settings = None,
     as_json: AsJson = False,

@@ -49,7 +49,7 @@ class _Told:
         """Return the JSON that answers `question`; a refusal is raised as it was."""
         if question not in self._answers:
             raise BundleError(f"the bundle was not told: {question:.120}")
-        value = self._answers[question]
+        value: JsonValue = self._answers[question]
         if isinstance(value, dict) and "refused" in value:
             _refuse(question, self._read(question, RefusedFact, value))
         return value

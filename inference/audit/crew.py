@@ -71,6 +71,8 @@ def _in_order(
     ahead: int,
 ) -> Iterator[Page]:
     under_way: deque[_Errand] = deque()
+    # Until the processes have started, this one does not wait for them.
+    started = False
     broken: WeightproofError | None = None
     # The next page is fetched while those before are examined.
     fetched = reader.submit(next, pages, None)
@@ -82,14 +84,25 @@ def _in_order(
         if page is None:
             break
         fetched = reader.submit(next, pages, None)
-        under_way.append(_Errand(start, page, _submitted(pool, examiner, start, page)))
+        if started or sum(not errand.rows.done() for errand in under_way) < ahead // _AHEAD:
+            rows = _submitted(pool, examiner, start, page)
+        else:
+            rows = _done(examiner.page(start, page))
+        under_way.append(_Errand(start, page, rows))
         start += len(page)
-        while len(under_way) >= ahead or (under_way and under_way[0].rows.done()):
+        started = started or under_way[0].rows.done()
+        while under_way and (under_way[0].rows.done() or (started and len(under_way) >= ahead)):
             yield under_way.popleft().result(examiner)
     for errand in under_way:
         yield errand.result(examiner)
     if broken is not None:
         raise broken
+
+
+def _done(rows: list[Row]) -> Future[list[Row]]:
+    examined_here: Future[list[Row]] = Future()
+    examined_here.set_result(rows)
+    return examined_here
 
 
 def _submitted(

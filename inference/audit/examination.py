@@ -24,19 +24,21 @@ from inference.audit.target import AuditTarget
 from inference.errors import AuditError
 from inference.receipt_format import PlannedReceipt, Receipt
 from inference.receipts import (
+    RECEIPT_STRUCT,
     SignedReceipt,
     charge_fault,
     check_charge,
     check_signature,
     receipt_domain,
-    signing_digest,
 )
 from registry.errors import SignatureError
+from registry.signing.keccak import keccak
 from registry.signing.signer import recover
 from registry.signing.typed_data import Domain
 
 ENTRIES_CHECK: Final = 3
 RECEIPTS_CHECK: Final = 4
+_TYPE_HASH: Final = RECEIPT_STRUCT.type_hash()
 
 # The model a receipt names: chain, registry, ModelId, manifest digest, block number and hash.
 ModelKey: TypeAlias = tuple[int, str, bytes, bytes, int, bytes]
@@ -123,7 +125,7 @@ class Examiner:
         if (receipt.seq, receipt.node) != (seq, self.target.node) or charge_fault(receipt):
             return False
         try:
-            return recover(signing_digest(receipt, domain), signed.signature) == receipt.node
+            return recover(quick_digest(receipt, domain), signed.signature) == receipt.node
         except SignatureError:
             return False
 
@@ -200,6 +202,22 @@ def read_bare(data: bytes) -> SignedReceipt | None:
             receipt.__dict__["_bytes"] = data[found.start(1) : found.end(1)]
             return SignedReceipt(receipt, bytes.fromhex(signature))
     return None
+
+
+def quick_digest(receipt: Receipt, domain: Domain) -> bytes:
+    """Return `signing_digest` of a receipt whose values are checked, in half the time."""
+    payment = receipt.payment
+    struct = (
+        _TYPE_HASH
+        + hashlib.sha256(receipt.encode()).digest()
+        + receipt.model.model_id
+        + bytes.fromhex(payment.payer[2:]).rjust(32, b"\0")
+        + payment.charged.to_bytes(32)
+        + receipt.request.hash
+        + receipt.response.hash
+        + receipt.seq.to_bytes(32)
+    )
+    return keccak(b"\x19\x01" + domain.separator() + keccak(struct))
 
 
 @cache

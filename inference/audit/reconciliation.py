@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from inference.audit.accounts import Recall, about
-from inference.audit.chain_view import ChainView
+from inference.audit.accounts import Accounts, Recall, about
+from inference.audit.chain_view import ChainView, ChannelState
 from inference.audit.document import ZERO_DIGEST
 from inference.audit.reader import LedgerState, LogReader
 from inference.audit.report import ChannelMoney
@@ -17,6 +20,9 @@ from inference.receipts import SignedReceipt
 from registry.errors import ChainMismatchError, TransactionFailedError
 
 CHECK: Final = 5
+# Channels asked for side by side, and how many of them before their answers are compared.
+_THREADS: Final = 4
+_AT_ONCE: Final = 64
 
 
 def reconcile_channels(
@@ -28,26 +34,49 @@ def reconcile_channels(
     `advance` takes the log up to where the ledger stood: each answer is at least as new as the one
     before. Raises `AuditError` (5) with what disagrees.
     """
-    accounts = tally.accounts
-    compared = []
-    for channel in list(accounts.channels):
-        onchain = chain.channel(channel)
-        ledger = log.ledger(channel)
-        read = tally.frontier.size
-        if ledger.size < read:
-            text = f"the ledger was shown as of entry {ledger.size}, before the {read} audited"
-            raise AuditError(CHECK, text, evidence={"size": ledger.size, "audited": read})
-        advance(ledger.size)
-        owed = accounts.channels[channel]
-        if fault := _fault(ledger, owed, onchain.total_claimed):
-            evidence: dict[str, object] = {
-                "ledger": ledger.to_json(),
-                "totalClaimed": str(onchain.total_claimed),
-                **accounts.evidence(channel),
-            }
-            raise AuditError(CHECK, f"channel 0x{channel.hex()}: {fault}", evidence=evidence)
-        compared.append(ChannelMoney(channel, owed, onchain.total_claimed))
+    compared: list[ChannelMoney] = []
+    waiting = list(tally.accounts.channels)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(waiting), _AT_ONCE):
+            read = tally.frontier.size
+            asked = list(
+                pool.map(partial(_ask, chain, log, read), waiting[start : start + _AT_ONCE])
+            )
+            # Who answered earlier knows less of the log: it is taken up to each in turn.
+            for one in sorted(asked, key=lambda answer: answer.ledger.size):
+                advance(one.ledger.size)
+                compared.append(_compare(tally.accounts, one))
     return tuple(compared)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    channel: bytes
+    onchain: ChannelState
+    ledger: LedgerState
+
+
+def _ask(chain: ChainView, log: LogReader, read: int, channel: bytes) -> _Answer:
+    """Ask the chain first, then the node, which had `read` entries before it was asked."""
+    answer = _Answer(channel, chain.channel(channel), log.ledger(channel))
+    size = answer.ledger.size
+    if size < read:
+        text = f"the ledger was shown as of entry {size}, before the {read} audited"
+        raise AuditError(CHECK, text, evidence={"size": size, "audited": read})
+    return answer
+
+
+def _compare(accounts: Accounts, answer: _Answer) -> ChannelMoney:
+    channel, claimed, ledger = answer.channel, answer.onchain.total_claimed, answer.ledger
+    owed = accounts.channels[channel]
+    if fault := _fault(ledger, owed, claimed):
+        evidence: dict[str, object] = {
+            "ledger": ledger.to_json(),
+            "totalClaimed": str(claimed),
+            **accounts.evidence(channel),
+        }
+        raise AuditError(CHECK, f"channel 0x{channel.hex()}: {fault}", evidence=evidence)
+    return ChannelMoney(channel, owed, claimed)
 
 
 def _fault(ledger: LedgerState, owed: int, claimed: int) -> str:

@@ -34,9 +34,10 @@ def node(world: World, model: Model, tmp_path: Path) -> AuditedNode:
 
 
 def sell(node: AuditedNode, late: int = 0, status: str = "ok") -> None:
-    """Sell as of so many seconds from now."""
+    """Sell as of so many seconds from now, by the chain's clock where others put it forward."""
+    now = max(int(time.time()), node.model.block.timestamp)
     facts = node.facts(**({} if status == "ok" else {"charged": 0}))
-    node.sell(replace(facts, served_at=int(time.time()) + late, status=status))
+    node.sell(replace(facts, served_at=now + late, status=status))
 
 
 def finding(node: AuditedNode, number: int, **terms: int) -> CheckResult:

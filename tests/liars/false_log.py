@@ -12,8 +12,8 @@ from inference.audit.checkpoint import Checkpoint, checkpoint_domain, sign
 from inference.audit.entry import RECEIPT, Entry, parse_entry
 from inference.audit.log import GENESIS
 from inference.receipts import SignedReceipt, signing_digest
+from tests.liars.actor import Actor
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor
 from tests.liars.wire import WireAnswer
 
 

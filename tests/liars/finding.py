@@ -8,7 +8,7 @@ from typing import Any
 
 from inference.audit.report import Report
 from inference.errors import AuditError
-from tests.liars.stage import Actor
+from tests.liars.actor import Actor
 
 PAYER = "the payer's client"
 AUDITOR = "the auditor"

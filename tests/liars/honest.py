@@ -19,7 +19,8 @@ from inference.watcher import Watcher
 from tests.liars.wire import WireAnswer
 
 if TYPE_CHECKING:
-    from tests.liars.stage import Actor, Stage
+    from tests.liars.actor import Actor
+    from tests.liars.stage import Stage
 
 
 class Honest:

@@ -25,8 +25,8 @@ from inference.offer_receipt import verify_payment_receipt
 from inference.receipts import SignedReceipt, check_charge, check_signature
 from inference.resident_statement import SignedStatement
 from inference.resident_statement import check_signature as check_statement
+from tests.liars.actor import Actor
 from tests.liars.lies.revoked_model import TERMS
-from tests.liars.stage import Actor
 
 Shown = Mapping[str, Any]
 

@@ -6,10 +6,9 @@ payers are new wallets with the official client; its auditor is the product's ow
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +17,6 @@ from typing import Any
 import uvicorn
 
 from inference.api.app import create_app
-from inference.audit.chain_view import AuditTarget, ChainView
-from inference.audit.model_standing import Terms
-from inference.audit.reader import LogReader
-from inference.audit.report import Report
-from inference.audit_command import chain_view
-from inference.auditor import Questions, audit
-from inference.client import CHAT, NodeIdentity, PaidAnswer, Payer
 from inference.config import ModelConfig, NodeConfig, load
 from inference.engine.engine import TextEngine
 from inference.engine.engines import open_engine
@@ -34,14 +26,10 @@ from inference.node import Node
 from inference.observer import Observer
 from inference.office import Office
 from inference.payments.pricing import Price
-from inference.receipts import SignedReceipt, receipt_domain
-from inference.remote import node_client
 from inference.replayer import ModelReplayer
 from inference.serving_lock import ServingLock
-from inference.shown import Shown, disclosures
 from inference.stock import Stock
 from registry.chain.connection import Chain
-from registry.chain.dev_usd import mint
 from registry.chain.devnet import Devnet
 from registry.config import KeyConfig, read_file, registry_config
 from registry.devnet_file import prepare_devnet
@@ -49,12 +37,11 @@ from registry.register import register_model
 from registry.signing.signer import Signer
 from registry.workspace import Workspace
 from tests.inference import tiny_models
+from tests.liars.actor import CLASSIFIER, MODEL, Actor
 from tests.liars.honest import Honest
 from tests.liars.weights import rounded, shuffled
 from tests.liars.wire import Wire
 
-MODEL = "tiny"
-CLASSIFIER = "judge"
 PRICE = Price(per_call=100, input_per_million=1_000_000, output_per_million=2_000_000)
 EXACT_PRICE = Price(per_call=200, input_per_million=3_000_000, output_per_million=6_000_000)
 _YEAR_S = 365 * 24 * 3600
@@ -71,18 +58,6 @@ class _Keys(KeyConfig):
         if role == "node" and self.own is not None:
             return self.own
         return super().signer(role, chain_id=chain_id)
-
-
-def ask(text: str = "Hello", **more: Any) -> dict[str, Any]:
-    """Return a small chat request whose tokens depend on it alone."""
-    return {
-        "model": MODEL,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": 32,
-        "temperature": 0,
-        "determinism": "exact",
-        **more,
-    }
 
 
 @dataclass
@@ -204,136 +179,6 @@ class _Node(Node):
         self.watcher = lie.watcher(self.watcher)
         statements = lie.statements(self.till.statements)
         self.till = lie.till(replace(self.till, statements=statements, ready=self.watcher.ready))
-
-
-@dataclass
-class Actor:
-    """An open node: what its payers were sold, and how many calls they made."""
-
-    stage: Stage
-    node: Node
-    url: str
-    answers: list[PaidAnswer] = field(default_factory=list)
-    calls: int = 0
-
-    @property
-    def address(self) -> str:
-        return self.node.signer.address
-
-    @property
-    def identity(self) -> NodeIdentity:
-        contracts = self.node.config.registry.contracts
-        domain = receipt_domain(contracts.chain_id, contracts.audit_anchor)
-        return NodeIdentity(self.address, domain)
-
-    @property
-    def target(self) -> AuditTarget:
-        contracts = self.node.config.registry.contracts
-        return AuditTarget(
-            node=self.address,
-            origin=self.node.log.origin,
-            chain_id=contracts.chain_id,
-            anchor=contracts.audit_anchor,
-            registry=contracts.model_registry,
-        )
-
-    def wallet(self) -> Wallet:
-        """Return a new payer with money."""
-        return Wallet(self, _rich(self.stage))
-
-    def note(self) -> str:
-        """Return the checkpoint the node shows."""
-        with node_client(self.url) as client:
-            return LogReader(client).note()
-
-    def audit(
-        self,
-        *given: SignedReceipt,
-        known: Sequence[str] = (),
-        terms: Terms | None = None,
-        view: ChainView | None = None,
-        replayed: Sequence[PaidAnswer] = (),
-    ) -> Report:
-        """Audit the node; calls `given` are looked for in the log, those `replayed` run again."""
-        shown = [Shown(answer.signed, answer.request, answer.response) for answer in replayed]
-        questions = Questions(
-            terms=terms or Terms(),
-            given=given,
-            known=known,
-            disclosures=disclosures(shown),
-            replayer=self.stage.replayer if shown else None,
-        )
-        with node_client(self.url) as client:
-            return audit(
-                self.target, LogReader(client), view or chain_view(self.stage.workspace), questions
-            )
-
-
-@dataclass
-class Wallet:
-    """A payer of one node. Every call counts, also one that ends in an error.
-
-    `receipts` are all that it was given.
-    """
-
-    actor: Actor
-    signer: Signer
-    receipts: list[SignedReceipt] = field(default_factory=list)
-
-    def payer(self, **options: Any) -> Payer:
-        """Return the product's client."""
-        chain = self.actor.node.config.registry.chain
-        return Payer(
-            self.actor.url,
-            signer=self.signer,
-            rpc_url=self.actor.stage.devnet.rpc_url,
-            network=f"eip155:{chain.chain_id}",
-            node=self.actor.identity,
-            **options,
-        )
-
-    def run(self, *steps: Callable[[Payer], Any], **options: Any) -> list[PaidAnswer]:
-        """Take steps with one client; each is a function of it that makes one call."""
-
-        async def go() -> list[PaidAnswer]:
-            found = []
-            async with self.payer(**options) as payer:
-                try:
-                    for step in steps:
-                        self.actor.calls += 1
-                        found.append(await step(payer))
-                finally:
-                    self.receipts += payer.passbook.receipts
-            return found
-
-        answers = asyncio.run(go())
-        self.actor.answers += answers
-        return answers
-
-    def call(self, body: dict[str, Any] | None = None, route: str = CHAT, **options: Any) -> Any:
-        """Make one call with a client of its own."""
-        return self.run(calling(body, route), **options)[0]
-
-    def stream(self, body: dict[str, Any] | None = None, **options: Any) -> Any:
-        """Make one streamed call."""
-        return self.run(streaming(body), **options)[0]
-
-
-def calling(body: dict[str, Any] | None = None, route: str = CHAT) -> Callable[[Payer], Any]:
-    """Return the step that makes a call."""
-    return lambda payer: payer.call(route, body or ask())
-
-
-def streaming(body: dict[str, Any] | None = None) -> Callable[[Payer], Any]:
-    """Return the step that reads a stream to its end."""
-    return lambda payer: payer.stream(CHAT, body or ask(), lambda _: None)
-
-
-def _rich(stage: Stage) -> Signer:
-    signer = Signer.random()
-    token = stage.workspace.config.contracts.dev_usd or ""
-    mint(stage.workspace.chain, stage.workspace.signer("deployer"), token, signer.address, 10**9)
-    return signer
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from inference.audit_command import chain_view
 from registry.errors import ChainDisputedError
 from registry.workspace import Workspace
 from tests.fakes.rpc_proxy import Json, rpc_proxy
+from tests.liars.actor import Actor
 from tests.liars.finding import SECOND, Found
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.registry.chain.rpc_server import pass_on
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.liars.actor import Actor
 from tests.liars.honest import signed_for
-from tests.liars.stage import Actor
 from tests.liars.wire import WireAnswer
 
 _END = b"\n\n"

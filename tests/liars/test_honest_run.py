@@ -17,9 +17,10 @@ from inference.audit.model_standing import Terms
 from inference.client import CHAT, CLASSIFY, PaidAnswer, Payer
 from inference.engine.sequence import Delta
 from inference.errors import GenerationError, NodeError
+from tests.liars.actor import CLASSIFIER, MODEL, Actor, ask
 from tests.liars.false_log import entries_of
 from tests.liars.honest import Engine, Honest
-from tests.liars.stage import CLASSIFIER, MODEL, Actor, Stage, ask
+from tests.liars.stage import Stage
 
 LIVES = 3
 WALLETS = 4

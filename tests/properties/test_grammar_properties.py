@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from inference.audit.chain_view import AuditTarget
 from inference.audit.document import Document, ListKind, Remark, TextKind
 from inference.audit.entry import Entry, parse_entry
-from inference.audit.examination import Examiner, open_receipt, read_bare
+from inference.audit.examination import Examiner, open_receipt, quick_digest, read_bare
 from inference.audit.grammar import Grammar, NoGrammarError
 from inference.errors import AuditError
 from inference.receipt_format import Receipt, ReceiptFacts, TokenFacts
-from inference.receipts import SignedReceipt, charge_fault, issue
+from inference.receipts import SignedReceipt, charge_fault, issue, signing_digest
 from registry.errors import WeightproofError
 from tests.inference.receipt_samples import (
     ANCHOR,
@@ -68,6 +68,7 @@ def agree(data: bytes) -> None:
     assert fast.signature == slow.signature
     assert fast.receipt.encode() == slow.receipt.encode()
     assert charge_fault(fast.receipt) == charge_fault(slow.receipt)
+    assert quick_digest(fast.receipt, DOMAIN) == signing_digest(slow.receipt, DOMAIN)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

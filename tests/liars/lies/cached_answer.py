@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from inference.engine.sequence import GenerationRequest
+from tests.liars.actor import ask
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Engine, Honest
-from tests.liars.stage import Stage, ask
+from tests.liars.stage import Stage
 
 
 class Bent(Engine):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.liars.actor import Actor, ask
 from tests.liars.finding import Found, accused
-from tests.liars.stage import Actor, Stage, ask
+from tests.liars.stage import Stage
 
 
 def claim_all_signed(actor: Actor) -> None:

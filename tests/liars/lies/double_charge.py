@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from inference.audit.entry import Entry
 from inference.receipts import SignedReceipt
+from tests.liars.actor import Actor
 from tests.liars.false_log import FalseLog, signed_anew
 from tests.liars.finding import Found, accused
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from inference.audit.entry import Entry
+from tests.liars.actor import Actor, calling
 from tests.liars.false_log import FalseLog
 from tests.liars.finding import Found, accused
-from tests.liars.stage import Actor, Stage, calling
+from tests.liars.stage import Stage
 
 
 class Liar(FalseLog):

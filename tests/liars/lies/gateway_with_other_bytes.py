@@ -12,8 +12,9 @@ from registry.errors import BlockCorruptError
 from registry.ipfs.cid import RAW, Cid
 from registry.ipfs.gateway import GatewayBlockStore
 from tests.attacks.hostile_gateway import gateway, other_bytes
+from tests.liars.actor import MODEL
 from tests.liars.finding import LOADER, Found
-from tests.liars.stage import MODEL, Stage
+from tests.liars.stage import Stage
 
 
 def catch(stage: Stage) -> Found:

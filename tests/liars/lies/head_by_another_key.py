@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from inference.audit.checkpoint import checkpoint_domain, parse, sign
 from tests.inference.receipt_samples import STRANGER
+from tests.liars.actor import Actor
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

@@ -11,9 +11,10 @@ from typing import Final
 
 from inference.receipt_format import Receipt
 from inference.statements import Statements
+from tests.liars.actor import Actor, ask
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest, Voice
-from tests.liars.stage import EXACT_PRICE, Actor, Stage, ask
+from tests.liars.stage import EXACT_PRICE, Stage
 from tests.liars.wire import WireAnswer
 
 TOKENS: Final = 2

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.liars.actor import Actor
 from tests.liars.finding import Found, refused
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from inference.receipt_format import Receipt
 from inference.statements import Statements
+from tests.liars.actor import MODEL, ask
 from tests.liars.finding import Found, refused
 from tests.liars.honest import Honest, Voice
-from tests.liars.stage import MODEL, Stage, ask
+from tests.liars.stage import Stage
 
 
 class Mouth(Voice):

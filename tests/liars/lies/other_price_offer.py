@@ -7,9 +7,10 @@ Evidence: the answer.
 from __future__ import annotations
 
 from inference.payments.plans import Plans, Tier, Tiers
+from tests.liars.actor import Actor
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from inference.receipt_format import Receipt
 from inference.statements import Statements
+from tests.liars.actor import calling
 from tests.liars.finding import Found, refused
 from tests.liars.honest import Honest, Voice
-from tests.liars.stage import Stage, calling
+from tests.liars.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.liars.actor import ask
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
-from tests.liars.stage import Stage, ask
+from tests.liars.stage import Stage
 from tests.liars.swapped import Swapped
 
 

@@ -12,9 +12,10 @@ from typing import Final
 
 from inference.audit.model_standing import Terms
 from inference.watcher import Watcher
+from tests.liars.actor import MODEL, Actor
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
-from tests.liars.stage import MODEL, Actor, Stage
+from tests.liars.stage import Stage
 
 TERMS: Final = Terms(revocation_bound_s=1)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inference.audit.entry import Entry
+from tests.liars.actor import Actor, calling
 from tests.liars.false_log import FalseLog, signed_anew
 from tests.liars.finding import Found, accused
-from tests.liars.stage import Actor, Stage, calling
+from tests.liars.stage import Stage
 
 
 class Liar(FalseLog):

@@ -6,9 +6,10 @@ Evidence: two endpoints' answers.
 
 from __future__ import annotations
 
+from tests.liars.actor import ask
 from tests.liars.finding import Found
 from tests.liars.lies.claimed_too_much import claim_all_signed
-from tests.liars.stage import Stage, ask
+from tests.liars.stage import Stage
 from tests.liars.stale_chain import disputed, stale_view
 
 

@@ -6,9 +6,10 @@ Evidence: two endpoints' answers.
 
 from __future__ import annotations
 
+from tests.liars.actor import MODEL
 from tests.liars.finding import Found
 from tests.liars.lies.revoked_model import TERMS, Liar, sell_revoked
-from tests.liars.stage import MODEL, Stage
+from tests.liars.stage import Stage
 from tests.liars.stale_chain import disputed, stale_view
 
 

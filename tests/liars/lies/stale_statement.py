@@ -11,9 +11,10 @@ from dataclasses import replace
 from inference.probe_command import probe
 from inference.probe_report import ProbeReport
 from registry.terminal import Terminal
+from tests.liars.actor import MODEL, Actor
 from tests.liars.finding import PROBE, Found
 from tests.liars.honest import Honest
-from tests.liars.stage import MODEL, Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

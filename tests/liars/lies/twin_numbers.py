@@ -6,8 +6,9 @@ Evidence: two signed receipts.
 
 from __future__ import annotations
 
+from tests.liars.actor import ask
 from tests.liars.finding import Found, accused
-from tests.liars.stage import Stage, ask
+from tests.liars.stage import Stage
 
 
 def catch(stage: Stage) -> Found:

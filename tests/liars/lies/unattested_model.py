@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from registry.policy import Policy
+from tests.liars.actor import MODEL
 from tests.liars.finding import Found, accused
-from tests.liars.stage import MODEL, Stage
+from tests.liars.stage import Stage
 
 
 def catch(stage: Stage) -> Found:

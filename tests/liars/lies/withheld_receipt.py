@@ -6,9 +6,10 @@ Evidence: the answer.
 
 from __future__ import annotations
 
+from tests.liars.actor import Actor
 from tests.liars.finding import Found, refused
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

@@ -6,9 +6,10 @@ Evidence: two signed heads, one anchored.
 
 from __future__ import annotations
 
+from tests.liars.actor import Actor
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
-from tests.liars.stage import Actor, Stage
+from tests.liars.stage import Stage
 from tests.liars.wire import WireAnswer
 
 

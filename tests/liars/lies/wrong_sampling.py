@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from inference.engine.sequence import GenerationRequest
+from tests.liars.actor import ask
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Engine, Honest
-from tests.liars.stage import Stage, ask
+from tests.liars.stage import Stage
 
 
 class Bent(Engine):
