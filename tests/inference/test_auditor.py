@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 
 from inference.audit.bodies import AnchorBody, IncidentBody, entry_of
-from inference.audit.checkpoint import Checkpoint, sign
+from inference.audit.checkpoint import Checkpoint, parse, sign, with_lines
 from inference.audit.entry import Entry
 from inference.audit.merkle import verify_consistency
 from inference.audit.model_standing import Terms
-from inference.audit.reader import LogReader
+from inference.audit.note import NoteKey
+from inference.audit.note_key import note_key
+from inference.audit.reader import KeyedLogIdentity, LogReader
 from inference.audit.replay import Disclosure, Made, Prepared, Weighed
 from inference.audit.report import CheckResult, Report
 from inference.auditor import Questions, audit
@@ -32,7 +35,8 @@ from inference.receipts import SignedReceipt, issue, receipt_domain
 from registry.chain.attestations import AttestationBook
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
-from tests.inference.audited_node import ATTESTER, FUNDER, AuditedNode, Model, World
+from registry.signing.ed25519 import Ed25519Key
+from tests.inference.audited_node import ATTESTER, FUNDER, ORIGIN, AuditedNode, Model, World
 from tests.inference.receipt_samples import OUTPUT_IDS, PROMPT_IDS, REQUEST, SALTS, STRANGER
 
 
@@ -147,6 +151,93 @@ def test_a_note_that_is_not_this_nodes_accuses_nobody(node: AuditedNode) -> None
     report = node.audit(Questions(known=[foreign.note]))
     assert report.ok
     assert "one known checkpoint was left out" in report.checks[1].detail
+
+
+def other_line(note: str, key: NoteKey | None) -> str:
+    """Return a note with another Ed25519 line, or without one."""
+    head, lines = parse(note)
+    more = [] if key is None else [key.line(head.text())]
+    return "\n".join([head.text(), lines[0], *more]) + "\n"
+
+
+ORPHAN = NoteKey(ORIGIN, Ed25519Key(b"\x07" * 32))
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (lambda note: other_line(note, None), f"carries no signature by {ORIGIN}"),
+        (lambda note: other_line(note, ORPHAN), f"carries no signature by {ORIGIN}"),
+        (lambda note: other_line(note, NoteKey("w", ORPHAN.key)), "carries no signature by"),
+    ],
+    ids=["missing", "another key's", "another name's"],
+)
+def test_a_head_that_public_tools_cannot_read_is_caught(
+    node: AuditedNode, lie: Callable[[str], str], reason: str
+) -> None:
+    node.anchor()
+    node.show["checkpoint"] = lie
+    check = finding(node.audit(), 2)
+    assert reason in check.detail
+    shown: Any = check.evidence
+    assert shown["checkpoint"] == lie(node.checkpoint().note)
+    stated = KeyedLogIdentity.from_json(shown["log"])
+    assert stated.note_key(node.key.address, node.world.anchors.domain).name == ORIGIN
+
+
+def test_a_line_by_the_stated_key_about_another_head_is_caught(node: AuditedNode) -> None:
+    """What public tools would take for the log is no head that the Ethereum key signed."""
+    key, head = note_key(node.key, ORIGIN), node.checkpoint().checkpoint
+    forked = key.line(replace(head, root=bytes(32)).text())
+    node.show["checkpoint"] = lambda note: "\n".join([*note.split("\n")[:5], forked, ""])
+    check = finding(node.audit(), 2)
+    assert f"the signature line of {ORIGIN}" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        ({"vkey": ORPHAN.verifier.text}, "states the key"),
+        ({"vkey": NoteKey("other", ORPHAN.key).verifier.text}, "is not the key of the log"),
+        ({"vkey": "rubbish"}, "is not a verifier key"),
+        ({"vkeySignature": "0x" + "00" * 65}, "the statement about"),
+    ],
+    ids=["not signed for", "of another log", "no key", "no signature"],
+)
+def test_a_key_for_public_tools_that_the_node_did_not_sign_for_is_caught(
+    node: AuditedNode, lie: dict[str, str], reason: str
+) -> None:
+    node.show["identity"] = lambda honest: honest | lie
+    check = finding(node.audit(), 2)
+    assert reason in check.detail
+    shown: Any = check.evidence
+    assert shown["log"].items() >= lie.items()
+
+
+def old_identity(honest: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: honest[name] for name in honest if not name.startswith("vkey")}
+    return kept | {"format": "weightproof/log@1"}
+
+
+def test_a_node_that_states_no_key_may_not_sign_for_public_tools_either(node: AuditedNode) -> None:
+    node.show["identity"] = old_identity
+    assert "by a key that it does not state" in finding(node.audit(), 2).detail
+    node.show["checkpoint"] = lambda note: other_line(note, None)
+    report = node.audit()
+    assert report.ok
+    assert "states no key for public tools" in report.checks[1].detail
+
+
+def test_what_is_no_identity_is_caught_with_the_answer(node: AuditedNode) -> None:
+    node.show["identity"] = lambda honest: honest | {"node": "me"}
+    assert "me" in str(finding(node.audit(), 2).evidence["answer"])
+
+
+def test_lines_of_others_and_of_kinds_unknown_are_let_pass(node: AuditedNode) -> None:
+    node.show["checkpoint"] = lambda note: with_lines(note, [NoteKey("w", ORPHAN.key).line("x")])
+    report = node.audit()
+    assert report.ok
+    assert "public tools read the same head" in report.checks[1].detail
 
 
 # 3: root from entries
