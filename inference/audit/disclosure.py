@@ -15,7 +15,6 @@ could fill the log. All signatures are EIP-712, in a domain of their own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
@@ -25,19 +24,19 @@ from inference.audit.document import (
     ZERO_ADDRESS,
     Address,
     Count,
+    CountKind,
     Digest,
     Document,
-    FormatError,
     ListKind,
     Signature,
     Text,
     TextKind,
 )
+from inference.audit.field_kinds import BlobKind, IdsKind
 from inference.errors import AuditError, NodeError
 from inference.receipt_format import Receipt, ReceiptId
 from inference.receipts import Salts
 from registry.errors import SignatureError
-from registry.signing.canonical import JsonValue
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -48,8 +47,6 @@ FRESH_S: Final = 300
 # Bounds the work on foreign answers: the longest body a node can be set to read, and its tokens.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_IDS: Final = 1024 * 1024
-# A token id is 32 bits.
-_MAX_ID: Final = 1 << 32
 # Why a node refuses.
 NOT_KEPT: Final = "not kept"
 
@@ -81,48 +78,8 @@ class NotAllowedError(NodeError):
     code = "disclosure_not_allowed"
 
 
-@dataclass(frozen=True)
-class BlobKind:
-    """At most `limit` bytes: `bytes` in Python, 0x lowercase hex in JSON."""
-
-    limit: int
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the hex text."""
-        if not isinstance(value, bytes) or len(value) > self.limit:
-            raise FormatError(path, f"not at most {self.limit} bytes")
-        return "0x" + value.hex()
-
-    def load(self, value: object, path: str) -> bytes:
-        """Return the bytes."""
-        if not isinstance(value, str) or len(value) > 2 + 2 * self.limit:
-            raise FormatError(path, f"not 0x and at most {2 * self.limit} hex digits")
-        if not re.fullmatch(r"0x([0-9a-f]{2})*", value, re.ASCII):
-            raise FormatError(path, "not lowercase hex")
-        return bytes.fromhex(value[2:])
-
-
-class IdsKind:
-    """Token ids in order: a tuple of integers in Python, a list in JSON."""
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the list."""
-        if not isinstance(value, tuple) or len(value) > MAX_IDS:
-            raise FormatError(path, f"not at most {MAX_IDS} token ids")
-        for id in value:
-            if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < _MAX_ID:
-                raise FormatError(path, f"{id!r:.40} is not a token id")
-        return list(value)
-
-    def load(self, value: object, path: str) -> object:
-        """Return the tuple."""
-        ids = tuple(value) if isinstance(value, list) else value
-        self.dump(ids, path)
-        return ids
-
-
 Blob: TypeAlias = Annotated[bytes, BlobKind(MAX_BODY_BYTES)]
-TokenIds: TypeAlias = Annotated[tuple[int, ...], IdsKind()]
+TokenIds: TypeAlias = Annotated[tuple[int, ...], IdsKind(MAX_IDS)]
 # Empty where a consent is about every call that the beacon chooses.
 Subject: TypeAlias = Annotated[str, TextKind(r"([A-Za-z0-9_-]{16,66})?", limit=66)]
 
@@ -146,15 +103,9 @@ class Consent(Document):
     payer: Address
     auditor: Address
     receipt: Subject
-    rate: Count
+    rate: Annotated[int, CountKind(EVERY)]
     until: Count
     signature: Signature
-
-    def __post_init__(self) -> None:
-        """Refuse, with `FormatError`, a rate of more than every call."""
-        super().__post_init__()
-        if self.rate > EVERY:
-            raise FormatError("rate", f"{self.rate} of {EVERY} calls")
 
     @classmethod
     def give(
