@@ -44,7 +44,7 @@ from inference.audit_memory import AuditMemory
 from inference.errors import AuditError
 from inference.questions import Questions as Questions
 from inference.receipts import receipt_domain
-from inference.replay_check import Calls, replay_all
+from inference.replay_check import Calls, check_replays
 
 
 class _NotRunError(Exception):
@@ -160,8 +160,7 @@ def _run(state: _Audit, number: int, name: str, check: Callable[[_Audit], str]) 
     except _NotRunError as reason:
         return CheckResult(number, name, False, str(reason), ran=False)
     except AuditError as finding:
-        detail = finding.message.removeprefix(f"check {finding.check}: ")
-        return CheckResult(number, name, False, detail, finding.evidence)
+        return CheckResult.of(number, name, finding)
     except BadAnswerError as answer:
         return CheckResult(number, name, False, answer.message, answer.evidence)
 
@@ -293,12 +292,13 @@ def _check_replay(state: _Audit) -> str:
     asked, target = state.asked, state.target
     if asked.replayer is None or not (asked.disclosures or asked.drawn.number):
         raise _NotRunError("no call was disclosed for replay")
-    calls = Calls(state.sums.copy.receipts, state.head.note)
-    shown, notes = calls.shown(asked.disclosures), []
-    if asked.drawn.number:
-        known = beacon_of(state.anchored, target.origin, state.chain)
-        notes = calls.draw(asked.drawn, known, shown)
-    ran, detail = replay_all(shown, asked.replayer, notes)
+    ran, detail = check_replays(
+        Calls(state.sums.copy.receipts, state.head.note),
+        asked.disclosures,
+        asked.drawn,
+        lambda: beacon_of(state.anchored, target.origin, state.chain),
+        asked.replayer,
+    )
     if not ran:
         raise _NotRunError(detail)
     return detail

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from inference.audit.model_standing import Terms
 from inference.audit.note import NoteKey
 from inference.audit.note_key import note_key
 from inference.audit.reader import KeyedLogIdentity, LogReader
-from inference.audit.replay import Disclosure, Made, Prepared, Weighed
+from inference.audit.replay import Disclosure, Made, Prepared, Weighed, replay, shown_in
 from inference.audit.report import CheckResult, Report
+from inference.audit.report_page import page
 from inference.auditor import Questions, audit
-from inference.errors import RequestError, UnavailableError
+from inference.errors import AuditError, RequestError, UnavailableError
+from inference.finding_files import write_findings
 from inference.receipt_format import BlockFacts, Receipt, RuntimeFacts
 from inference.receipts import SignedReceipt, issue, receipt_domain
+from inference.replay_check import MAX_FINDINGS
 from registry.chain.attestations import AttestationBook
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
@@ -561,6 +564,52 @@ def test_a_call_that_is_not_in_the_log_is_caught(node: AuditedNode, tmp_path: Pa
         hidden = other.sell()
     asked = Questions(disclosures=disclosed(hidden), replayer=Machine(OUTPUT_IDS))
     assert "no receipt rcpt_0000000000000104" in finding(node.audit(asked), 8).detail
+
+
+class Sly(Machine):
+    """Weights that give the claimed tokens for some calls only."""
+
+    def __init__(self, honest: Collection[str]) -> None:
+        super().__init__(OUTPUT_IDS)
+        self.honest = honest
+
+    def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
+        self.ids = OUTPUT_IDS if receipt.id in self.honest else (1, 2, 3)
+        return super().weigh(receipt, prepared, claimed)
+
+
+def test_one_lie_does_not_hide_the_others(node: AuditedNode, tmp_path: Path) -> None:
+    lies, honest = [node.sell(), node.sell()], node.sell()
+    other = twin(node, tmp_path)
+    for _ in range(9):
+        hidden = other.sell()
+    shown = [lies[0], honest, lies[1], hidden]
+    calls = {name: one for signed in shown for name, one in disclosed(signed).items()}
+    report = node.audit(Questions(disclosures=calls, replayer=Sly([honest.receipt.id])))
+    check = finding(report, 8)
+    assert "; 3 findings in all; 1 calls " in check.detail
+    found = [check, *check.more]
+    assert [one.evidence["receipt"] for one in found[1:]] == [lie.public() for lie in lies]
+    assert found[0].evidence["ids"] == [hidden.receipt.id]
+    for one in found[1:]:
+        signed, disclosure = shown_in(one.evidence)
+        with pytest.raises(AuditError):
+            replay(signed, disclosure, Sly([]))
+    told: Any = report.to_json()["checks"]
+    assert [one["evidence"] for one in told[7]["more"]] == [one.evidence for one in check.more]
+    assert "more" not in told[6]
+    names = [path.name for path in write_findings(report, node.target, tmp_path / "found")]
+    assert [lie.receipt.id in name for lie, name in zip(lies, names[1:], strict=True)] == [True] * 2
+    assert page(report).count("is not the model") == 2
+
+
+def test_of_many_lies_some_evidence_is_kept_and_all_are_counted(node: AuditedNode) -> None:
+    calls: dict[str, Disclosure] = {}
+    for _ in range(MAX_FINDINGS + 3):
+        calls |= disclosed(node.sell())
+    check = finding(node.audit(Questions(disclosures=calls, replayer=Sly([]))), 8)
+    assert f"{len(calls)} findings in all; evidence of {MAX_FINDINGS} is kept" in check.detail
+    assert len(check.more) == MAX_FINDINGS - 1
 
 
 def test_a_disclosure_that_does_not_fit_accuses_nobody(node: AuditedNode) -> None:
