@@ -4,7 +4,8 @@ A call is replayed from its request, and the request is its payer's. So it leave
 
 1. for an auditor that signed its question, lately, to this very node
 2. by a right: the auditor is the payer, or the payer signed a consent that names this auditor or
-   nobody in particular, and that has not run out
+   nobody in particular, and that has not run out; a payer that is a contract is asked (EIP-1271)
+   each time, for it may change its mind
 3. for a call that the consent names, or, where it names none, for one that the beacon chose at the
    rate it states
 
@@ -47,6 +48,7 @@ FRESH_S: Final = 300
 # Bounds the work on foreign answers: the longest body a node can be set to read, and its tokens.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_IDS: Final = 1024 * 1024
+_MAX_SIGNATURE: Final = 1024
 # Why a node refuses.
 NOT_KEPT: Final = "not kept"
 
@@ -78,8 +80,12 @@ class NotAllowedError(NodeError):
     code = "disclosure_not_allowed"
 
 
+# Says of a payer that is a contract whether it takes a signature (bytes) for a digest (32 bytes).
+Confirms: TypeAlias = Callable[[str, bytes, bytes], bool]
 Blob: TypeAlias = Annotated[bytes, BlobKind(MAX_BODY_BYTES)]
 TokenIds: TypeAlias = Annotated[tuple[int, ...], IdsKind(MAX_IDS)]
+# A key's has 65 bytes, a contract's (EIP-1271) any number: one of a few keys, or of a passkey.
+PayerSignature: TypeAlias = Annotated[bytes, BlobKind(_MAX_SIGNATURE)]
 # Empty where a consent is about every call that the beacon chooses.
 Subject: TypeAlias = Annotated[str, TextKind(r"([A-Za-z0-9_-]{16,66})?", limit=66)]
 
@@ -105,7 +111,7 @@ class Consent(Document):
     receipt: Subject
     rate: Annotated[int, CountKind(EVERY)]
     until: Count
-    signature: Signature
+    signature: PayerSignature
 
     @classmethod
     def give(
@@ -118,11 +124,16 @@ class Consent(Document):
         auditor: str = ZERO_ADDRESS,
         receipt: str = "",
         rate: int = EVERY,
+        wallet: str = "",
     ) -> Consent:
-        """Sign a consent as the payer."""
-        empty = cls(node, payer.address, auditor, receipt, rate, until, bytes(65))
+        """Sign a consent as the payer, or for the contract `wallet` where that is the payer.
+
+        The contract alone knows whose signature it takes: none of it is checked here.
+        """
+        who = wallet or payer.address
+        empty = cls(node, who, auditor, receipt, rate, until, bytes(65))
         signature = payer.sign_digest(empty.digest(domain))
-        return cls(node, payer.address, auditor, receipt, rate, until, signature)
+        return cls(node, who, auditor, receipt, rate, until, signature)
 
     def digest(self, domain: Domain) -> bytes:
         """Return the 32 bytes that the payer signs."""
@@ -215,10 +226,12 @@ def check_request(
     *,
     now: int,
     chooses: Callable[[int, int], bool],
+    confirms: Confirms = lambda _payer, _digest, _signature: False,
 ) -> None:
     """Take the three steps above. Raises `NotAllowedError` that says which one failed.
 
-    `now` is in unix seconds; `chooses` says of an entry's index and a rate what the beacon does.
+    `now` is in unix seconds; `chooses` says of an entry's index and a rate what the beacon does;
+    `confirms` asks a payer that is a contract, and is asked last: it costs a call of the chain.
     """
     if request.node != receipt.node or request.receipt != receipt.id:  # 1
         raise NotAllowedError("the request is to another node, or about another call")
@@ -234,8 +247,6 @@ def check_request(
     [consent] = request.consents
     if (consent.node, consent.payer) != (receipt.node, payer):
         raise NotAllowedError("the consent is about another node's or another payer's calls")
-    if _signer(consent.digest(domain), consent.signature) != payer:
-        raise NotAllowedError("the consent is not signed by the call's payer")
     if consent.auditor not in (ZERO_ADDRESS, request.auditor):
         raise NotAllowedError("the consent is for another auditor")
     if now >= consent.until:
@@ -245,6 +256,9 @@ def check_request(
     every = consent.receipt or consent.rate == EVERY
     if not every and not chooses(receipt.seq, consent.rate):
         raise NotAllowedError(f"the beacon did not choose this call at {consent.rate} of {EVERY}")
+    digest, signature = consent.digest(domain), consent.signature
+    if _signer(digest, signature) != payer and not confirms(payer, digest, signature):
+        raise NotAllowedError("the consent is not signed by the call's payer")
 
 
 def _digest(struct: Struct, document: Document, domain: Domain) -> bytes:
