@@ -231,7 +231,8 @@ def check_request(
     """Take the three steps above. Raises `NotAllowedError` that says which one failed.
 
     `now` is in unix seconds; `chooses` says of an entry's index and a rate what the beacon does;
-    `confirms` asks a payer that is a contract, and is asked last: it costs a call of the chain.
+    `confirms` asks a payer that is a contract. Both may ask the chain, and come last: `chooses`,
+    which asks it for more, only for a consent that its payer gave.
     """
     if request.node != receipt.node or request.receipt != receipt.id:  # 1
         raise NotAllowedError("the request is to another node, or about another call")
@@ -253,12 +254,12 @@ def check_request(
         raise NotAllowedError("the consent has run out")
     if consent.receipt not in ("", receipt.id):  # 3
         raise NotAllowedError("the consent is about another call")
-    every = consent.receipt or consent.rate == EVERY
-    if not every and not chooses(receipt.seq, consent.rate):
-        raise NotAllowedError(f"the beacon did not choose this call at {consent.rate} of {EVERY}")
     digest, signature = consent.digest(domain), consent.signature
     if _signer(digest, signature) != payer and not confirms(payer, digest, signature):
         raise NotAllowedError("the consent is not signed by the call's payer")
+    every = consent.receipt or consent.rate == EVERY
+    if not every and not chooses(receipt.seq, consent.rate):
+        raise NotAllowedError(f"the beacon did not choose this call at {consent.rate} of {EVERY}")
 
 
 def _digest(struct: Struct, document: Document, domain: Domain) -> bytes:

@@ -190,11 +190,24 @@ def test_a_contract_is_asked_only_when_nothing_else_is_wrong() -> None:
     ):
         with pytest.raises(NotAllowedError):
             see(wrong)
-    with pytest.raises(NotAllowedError, match="beacon"):
-        see(theirs, chosen=False)
     assert asked == []
     see(theirs)
     assert asked == [(PAYER.address, theirs.digest(ASKING), b"by a passkey")]
+    with pytest.raises(NotAllowedError, match="beacon"):
+        see(theirs, chosen=False)
+
+
+def test_the_beacon_is_not_asked_for_whom_no_payer_let() -> None:
+    asked: list[int] = []
+
+    def chooses(seq: int, rate: int) -> bool:
+        asked.append(seq)
+        return True
+
+    forged = replace(consent(rate=50), signature=bytes(65))
+    with pytest.raises(NotAllowedError, match="not signed by the call's payer"):
+        check(request(consent=forged), chooses)
+    assert asked == []
 
 
 def test_a_payer_and_whom_it_allows_may_see_a_call() -> None:
