@@ -13,6 +13,7 @@ turns round by round.
 - `ours_unpaid` is our node's same route without the payment, `ours_402` the paid route asked
   without a payment, `official_402` the middleware asked so.
 
+`server_load` and `client_load` are the parts of a turn in which a process kept a processor busy.
 `added_p50_ms` is what paying adds to the median of one call at a time. Ratios are of medians.
 `breakdown_us` says what the time of a paid call is spent on.
 """
@@ -103,9 +104,8 @@ async def _measure(sides: Mapping[str, Side], options: argparse.Namespace) -> _M
                 calls = _CALLS.get(name, _UNPAID_CALLS) // (
                     1 if number and not options.quick else 6
                 )
-                turn = await run(
-                    side.process.port, side.requests(concurrency, calls), status=side.status
-                )
+                requests = side.requests(concurrency, calls)
+                turn = await run(side.process, requests, status=side.status)
                 _say(f"round {number}, {concurrency} at once, {name}: {turn.figures()}")
                 if number:
                     measured[name][concurrency].append(turn)
@@ -116,7 +116,7 @@ def _breakdown(side: Side) -> dict[str, float]:
     """Return what each step of a paid call takes, one call at a time."""
     address = f"http://127.0.0.1:{side.process.port}{BREAKDOWN}"
     httpx.get(address)
-    turn = asyncio.run(run(side.process.port, side.requests(1, _BREAKDOWN_CALLS)))
+    turn = asyncio.run(run(side.process, side.requests(1, _BREAKDOWN_CALLS)))
     steps: dict[str, float] = httpx.get(address).json()
     whole = round(statistics.mean(turn.calls) * 1e6, 1)
     rest = round(whole - sum(steps.values()), 1)
