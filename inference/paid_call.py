@@ -139,7 +139,7 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
 def _answered_before(payment: PaymentPayload, error: AlreadyAnsweredError, till: Till) -> Answer:
     """Return the proof of what an `exact` payment paid for; its salts are for its payer alone."""
     signed = till.database.read(lambda tx: find_receipt(tx, error.receipt_id))
-    extensions = {} if signed is None else {"weightproof": signed.public()}
+    extensions = {} if signed is None else {"weightproof": signed.public_text()}
     moved = Moved(error.transaction, error.amount)
     payer = parse_authorization(payment.payload).payer
     header = settle_response(

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, select
 
 from inference import schema
 from inference.audit.document import Digest, Document, FormatError, Signature
-from inference.audit.entry import RECEIPT, Entry
+from inference.audit.entry import RECEIPT, EncodedEntry, Entry
 from inference.errors import AuditError
 from inference.prepared import Prepared
 from inference.receipt_format import (
@@ -87,9 +87,24 @@ class SignedReceipt:
         """Return what travels to the payer: the salts too, when there are any."""
         return self.public() | ({"salts": self.salts.to_json()} if self.salts else {})
 
+    def public_text(self) -> str:
+        """Return the canonical text of `public`."""
+        return f'{{"receipt":{self.receipt.canonical},"signature":"0x{self.signature.hex()}"}}'
+
+    def bundle_text(self) -> str:
+        """Return the canonical text of `bundle`."""
+        if self.salts is None:
+            return self.public_text()
+        head = f'{{"receipt":{self.receipt.canonical},"salts":{self.salts.canonical}'
+        return f'{head},"signature":"0x{self.signature.hex()}"}}'
+
     def entry(self) -> Entry:
         """Return the log entry of this receipt."""
         return Entry(self.receipt.seq, RECEIPT, self.public())
+
+    def encoded_entry(self) -> EncodedEntry:
+        """Return the same entry, encoded of the texts that are there already."""
+        return EncodedEntry(self.receipt.seq, RECEIPT, self.public_text())
 
     @classmethod
     def from_json(cls, value: object) -> SignedReceipt:
@@ -264,9 +279,9 @@ def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
         "id": signed.receipt.id,
         "seq": signed.receipt.seq,
         "payer": signed.receipt.payment.payer,
-        "json": signed.receipt.encode().decode(),
+        "json": signed.receipt.canonical,
         "signature": "0x" + signed.signature.hex(),
-        "salts": signed.salts.encode().decode() if signed.salts else "{}",
+        "salts": signed.salts.canonical if signed.salts else "{}",
         "created_at": signed.receipt.served_at,
     }
     _STORE.run(tx, values)

@@ -36,7 +36,7 @@ from inference.receipt_format import ModelFacts, RuntimeFacts
 from inference.selection import MAX_TENSORS, nbytes, select
 from registry.errors import SignatureError
 from registry.manifest_parts import TensorEntry
-from registry.signing.canonical import JsonObject, JsonValue
+from registry.signing.canonical import JsonObject, JsonValue, encode
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -68,8 +68,12 @@ class StatementError(NodeError):
         self.evidence = dict(evidence)
 
 
-class _ShapeKind:
+class ShapeKind:
     """The sizes of a tensor's dimensions: a tuple in Python, a list in JSON."""
+
+    def text(self, value: object, path: str) -> str:
+        """Return the list's text."""
+        return encode(self.dump(value, path)).decode()
 
     def dump(self, value: object, path: str) -> JsonValue:
         """Return the list."""
@@ -91,7 +95,7 @@ class TensorFacts(Document):
 
     name: Remark
     dtype: Annotated[str, TextKind(r"[A-Z0-9_]+", limit=16)]
-    shape: Annotated[tuple[int, ...], _ShapeKind()]
+    shape: Annotated[tuple[int, ...], ShapeKind()]
     digest: Digest
 
     @classmethod

@@ -171,7 +171,7 @@ async def record(
         statement = till.statements.about(
             sale.entry, sale.work, sale.rate.price, outcome, booked, position, bill.plan
         )
-        till.log.append(tx, statement.receipt.entry())
+        till.log.append(tx, statement.receipt.encoded_entry(), position)
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
@@ -181,7 +181,7 @@ async def record(
             till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))
         return statement, header
 
-    statement, header = await till.database.insist(commit, for_s=for_s)
+    statement, header = await till.database.insist(commit, for_s=for_s, brief=True)
     sale.seen.recorded(statement)
     return statement, header
 

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,9 @@ class SqliteStore:
         self.instance = ""
         self._writer: Final = _engine(url, writes=True)
         self._path: Final = url.database or ""
-        self._durable = True  # as `_prepare` sets every connection up
+        # As `_prepare` sets every connection up.
+        self._durable = True
+        self._patient = True
 
     def connect(self) -> Connection:
         """Connect the writer."""
@@ -57,17 +60,41 @@ class SqliteStore:
     @contextmanager
     def transaction(self, connection: Connection, *, durable: bool) -> Iterator[_Transaction]:
         """Begin with the lock; who may lose its fsync is known only now."""
+        self.begin(connection, durable=durable)
+        transaction = _Transaction(self, connection)
+        try:
+            yield transaction
+            self.commit(connection)
+        finally:
+            self.roll_back(connection)
+
+    def begin(self, connection: Connection, *, durable: bool, patient: bool = True) -> None:
+        """Begin with the lock; who is not `patient` does not wait for another process."""
         if durable != self._durable:
             drive(connection, f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
             self._durable = durable
+        if patient != self._patient:
+            wait_ms = int(BUSY_TIMEOUT_S * 1000) if patient else 0
+            drive(connection, f"PRAGMA busy_timeout={wait_ms}").close()
+            self._patient = patient
         # By the driver itself: SQLAlchemy takes longer to begin and commit than all of it takes.
         drive(connection, "BEGIN IMMEDIATE")
-        transaction = _Transaction(connection)
-        try:
-            yield transaction
-            transaction.commit()
-        finally:
-            transaction.rollback()
+
+    def commit(self, connection: Connection) -> None:
+        """Keep the transaction, unless it was undone."""
+        if _driver(connection).in_transaction:
+            drive(connection, "COMMIT")
+        connection.rollback()  # as below
+
+    def roll_back(self, connection: Connection) -> None:
+        """Undo the transaction, unless it was kept."""
+        # SQLAlchemy knows of it when a member ran a statement by it; it forgets with this.
+        connection.rollback()
+        _driver(connection).rollback()
+
+    def changes(self, connection: Connection) -> int:
+        """Return how many rows were changed by a connection so far."""
+        return int(_driver(connection).total_changes)
 
     def trouble(self, error: DBAPIError) -> Trouble:
         """Say what SQLite's result code means."""
@@ -95,23 +122,20 @@ class SqliteStore:
         self.reader.dispose()
 
 
+@dataclass(frozen=True)
 class _Transaction:
     """A transaction of the writer that SQLAlchemy need not know of."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Final = connection
-
-    def commit(self) -> None:
-        """Keep it, unless it was undone."""
-        driver: Any = self._connection.connection.dbapi_connection
-        if driver.in_transaction:
-            drive(self._connection, "COMMIT")
+    store: SqliteStore
+    connection: Connection
 
     def rollback(self) -> None:
         """Undo it, unless it was kept."""
-        # SQLAlchemy knows of it when a member ran a statement by it; it forgets with this.
-        self._connection.rollback()
-        self._connection.connection.rollback()
+        self.store.roll_back(self.connection)
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection
 
 
 def _lock(file: int) -> bool:

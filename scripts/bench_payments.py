@@ -64,19 +64,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--only", help="sides, by comma")
     parser.add_argument("--profile", type=Path, help="cProfile of our node's event loop")
     options = parser.parse_args(arguments)
+    only = options.only.split(",") if options.only else []
     # Asked to end, it ends its servers first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         TemporaryDirectory() as made,
         opened(Path(made)) as market,
-        set_up(market, Path(made), _say, profile=options.profile) as sides,
+        set_up(market, Path(made), _say, only=only, profile=options.profile) as sides,
     ):
         for number, name in enumerate(PAID):
-            if not options.only or name in options.only:
+            if name in sides:
                 _say(f"opening channels with {name}")
                 opening = sides[name].open_channels(market, max(_CONCURRENCY), first=100 * number)
                 asyncio.run(opening)
-        chosen = [s for s in sides if not options.only or s in options.only.split(",")]
+        chosen = [name for name in sides if not only or name in only]
         measured = asyncio.run(_measure({name: sides[name] for name in chosen}, options))
         steps = _breakdown(sides[OURS]) if OURS in chosen else {}
     result = {

@@ -193,7 +193,7 @@ class Cashier:
             return self.ledger.prepay(tx, reservation) if wanted.stream else reservation
 
         lasting = wanted.stream or isinstance(verified.payment, DepositPayment)
-        return await self.database.write(reserve, durable=lasting)
+        return await self.database.write(reserve, durable=lasting, brief=True)
 
     def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
         """Refuse one channel too many; those that are known go on."""

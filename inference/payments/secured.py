@@ -107,8 +107,8 @@ class Booked:
         """The transaction that moved money for this call, zero if none did."""
         return self.moved.transaction if self.moved else _ZERO
 
-    def response(self, extensions: Mapping[str, object]) -> str:
-        """Return the PAYMENT-RESPONSE of a finished call."""
+    def response(self, extensions: Mapping[str, str]) -> str:
+        """Return the PAYMENT-RESPONSE of a finished call; `extensions` are JSON texts by name."""
         return settle_response(
             success=self.success,
             network=self.network,

@@ -24,6 +24,9 @@ PAYMENT_RESPONSE: Final = "PAYMENT-RESPONSE"
 # Larger than any honest payment, smaller than what servers and proxies let through as a header.
 MAX_HEADER_BYTES: Final = 16 * 1024
 _MAX_DEPTH: Final = 32
+_TEXT: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, check_circular=False
+).encode
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,9 @@ def settle_response(
     amount: int | None = None,
     error: tuple[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
-    extensions: Mapping[str, object] | None = None,
+    extensions: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a PAYMENT-RESPONSE header.
+    """Return a PAYMENT-RESPONSE header; `extensions` are JSON texts, by name.
 
     `amount` is what moved on chain by `transaction`; a voucher moves nothing and has neither.
     `error` is (code, sentence).
@@ -156,9 +159,11 @@ def settle_response(
         body["errorReason"], body["errorMessage"] = error
     if extra:
         body["extra"] = extra
+    text = _TEXT(body)
     if extensions:
-        body["extensions"] = extensions
-    return _wrap(body)
+        members = ",".join(f"{_TEXT(name)}:{value}" for name, value in extensions.items())
+        text = f'{text[:-1]},"extensions":{{{members}}}}}'
+    return _wrapped(text)
 
 
 def decode_header(value: str, *, max_bytes: int = 256 * 1024) -> dict[str, object]:
@@ -170,8 +175,11 @@ def decode_header(value: str, *, max_bytes: int = 256 * 1024) -> dict[str, objec
 
 
 def _wrap(body: Mapping[str, object]) -> str:
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return base64.b64encode(text.encode()).decode()
+    return _wrapped(_TEXT(body))
+
+
+def _wrapped(text: str) -> str:
+    return binascii.b2a_base64(text.encode(), newline=False).decode()
 
 
 def _unwrap(header: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
