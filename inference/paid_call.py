@@ -45,7 +45,6 @@ from inference.payments.x402 import PaymentPayload, decode_payment, settle_respo
 from inference.receipts import SaltedHash, find_receipt
 from inference.sale import Sale, Till, check_still_sold, failed, give_back, paid_headers, record
 from inference.statements import Statement
-from inference.work import Generates
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
     amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
-    shown = till.tariff.shown(rate, payment)
     if payment is None:  # 3
+        shown = till.tariff.shown(rate, payment)
         return till.demands.answer(offers, entry.name, extensions=shown)
     try:
         secured = await till.cashier.reserve(  # 4, 5
@@ -125,11 +124,12 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
         if refusal.code == OTHER_OFFER and till.cashier.may_have_moved(payment):
             # The price changed since it was made for another: it is not to be paid twice.
             raise SettlementPendingError() from refusal
+        shown = till.tariff.shown(rate, payment)
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
         header = error.response(till.cashier.network)
         return Answer(error.status, b"", paid_headers(header), error)
-    if isinstance(work, Generates):
+    if hasattr(work, "payer"):  # asking whether it is a `Generates` takes as long as a signature
         work.payer = secured.reservation.payer
     seen.paid(work)
     sale = Sale(call, seen, lease, work, rate, secured, asked.ticket)
@@ -164,7 +164,8 @@ async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Str
         except NodeError as failure:
             answer: Answer | Stream = await failed(sale, till, failure)
         else:
-            sale = replace(sale, claimed=claimed)
+            if claimed != sale.claimed:
+                sale = replace(sale, claimed=claimed)
             answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
@@ -182,7 +183,9 @@ async def _serve(sale: Sale, till: Till) -> Answer:
     except NodeError as failure:
         return await failed(sale, till, failure)
     try:
-        sale = replace(sale, secured=await till.cashier.collect(sale.secured))
+        secured = await till.cashier.collect(sale.secured)
+        if secured is not sale.secured:
+            sale = replace(sale, secured=secured)
     except NodeError as failure:
         return await failed(sale, till, failure)
     response = SaltedHash(sale.salts.response).add(body)

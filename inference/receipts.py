@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -154,8 +155,8 @@ class SaltedHash:
 
 def token_digest(ids: Iterable[int]) -> bytes:
     """Return the digest of token ids in order, each as four little-endian bytes."""
-    packed = b"".join(token.to_bytes(4, "little") for token in ids)
-    return hashlib.sha256(_TOKENS_PREFIX + packed).digest()
+    listed = tuple(ids)
+    return hashlib.sha256(_TOKENS_PREFIX + struct.pack(f"<{len(listed)}I", *listed)).digest()
 
 
 def price_of(price: PriceFacts, input_tokens: int, output_tokens: int, time: int = 0) -> int:
@@ -177,7 +178,13 @@ def issue(
     salts: Salts | None = None,
 ) -> SignedReceipt:
     """Place facts at `seq` after the entry with leaf hash `prev`, and sign them."""
-    receipt = Receipt.of(facts, seq=seq, prev=prev, node=signer.address)
+    return sign(signer, domain, Receipt.of(facts, seq=seq, prev=prev, node=signer.address), salts)
+
+
+def sign(
+    signer: Signer, domain: Domain, receipt: Receipt, salts: Salts | None = None
+) -> SignedReceipt:
+    """Sign a receipt of the signer's node."""
     return SignedReceipt(receipt, signer.sign_digest(signing_digest(receipt, domain)), salts)
 
 

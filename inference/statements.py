@@ -23,9 +23,9 @@ from inference.receipt_format import (
     ModelFacts,
     PaymentFacts,
     PlannedPaymentFacts,
-    PlannedReceiptFacts,
+    PlannedReceipt,
     PriceFacts,
-    ReceiptFacts,
+    Receipt,
     RequestFacts,
     ResponseFacts,
     RuntimeFacts,
@@ -33,7 +33,7 @@ from inference.receipt_format import (
     TokenFacts,
 )
 from inference.receipt_plan import PlanFacts
-from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
+from inference.receipts import Salts, SignedReceipt, salted_hash, sign, token_digest
 from inference.work import Work, is_exact, sampling_facts
 from registry.chain.block import Block
 from registry.signing.canonical import encode
@@ -42,6 +42,7 @@ from registry.signing.typed_data import Domain
 
 _ZERO: Final = bytes(32)
 SERVED: Final = ("ok", "partial")
+_NO_SAMPLING: Final = SamplingFacts(seed=0, temperature="0", top_p="1", top_k=0, max_tokens=0)
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,13 @@ class Statements:
         """
         standard, digest = self._standard(outcome, booked)
         payment = _payment(price, booked, digest)
-        kind: type[ReceiptFacts] = ReceiptFacts
+        kind: type[Receipt] = Receipt
         if plan is not None:
-            kind = PlannedReceiptFacts
+            kind = PlannedReceipt
             payment = PlannedPaymentFacts(
                 **{name: getattr(payment, name) for name in PaymentFacts.FIELDS}, plan=plan
             )
-        facts = kind(
+        receipt = kind(
             id=outcome.receipt_id,
             status=outcome.status,
             served_at=outcome.served_at,
@@ -133,10 +134,11 @@ class Statements:
             payment=payment,
             request=RequestFacts(outcome.path, salted_hash(outcome.salts.request, outcome.request)),
             response=ResponseFacts(work.finish, outcome.response_hash),
+            seq=at.seq,
+            prev=at.prev,
+            node=self.signer.address,
         )
-        signed = issue(
-            self.signer, self.domain, facts, seq=at.seq, prev=at.prev, salts=outcome.salts
-        )
+        signed = sign(self.signer, self.domain, receipt, outcome.salts)
         return Statement(signed, {"weightproof": signed.bundle_text(), **standard})
 
     def _standard(self, outcome: Outcome, booked: Booked) -> tuple[dict[str, str], bytes]:
@@ -220,9 +222,7 @@ def runtime_of(facts: EngineFacts) -> RuntimeFacts:
 
 def _sampling(work: Work) -> SamplingFacts:
     sampling = work.sampling
-    if sampling is None:
-        return SamplingFacts(seed=0, temperature="0", top_p="1", top_k=0, max_tokens=0)
-    return sampling_facts(sampling)
+    return _NO_SAMPLING if sampling is None else sampling_facts(sampling)
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NoReturn
 
 from inference.errors import MalformedPaymentError
@@ -43,6 +44,11 @@ class Requirements:
     pay_to: str
     max_timeout_seconds: int
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def shown(self) -> tuple[tuple[str, object], ...]:
+        """All of the entry but its `extra`, by name."""
+        return tuple((name, value) for name, value in self.to_json().items() if name != "extra")
 
     def to_json(self, extra: Mapping[str, object] | None = None) -> dict[str, object]:
         """Return the entry; `extra` is added to its own for a corrective answer."""
@@ -97,13 +103,13 @@ def decode_payment(header: str) -> PaymentPayload:
 
 def matches(requirements: Requirements, accepted: Mapping[str, object]) -> bool:
     """Say whether a client's echo is this entry; it may add to `extra`, not change it."""
-    ours = requirements.to_json()
     echoed = accepted.get("extra") or {}
     if not isinstance(echoed, Mapping):
         return False
-    return all(_same(ours[name], accepted.get(name)) for name in ours if name != "extra") and all(
-        _same(value, echoed.get(name)) for name, value in requirements.extra.items()
-    )
+    for name, value in requirements.shown:
+        if not _same(value, accepted.get(name)):
+            return False
+    return all(_same(value, echoed.get(name)) for name, value in requirements.extra.items())
 
 
 def payment_required(
@@ -193,19 +199,17 @@ def _unwrap(header: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
 
 def _parse(raw: bytes) -> object:
     try:
-        value = json.loads(
-            raw.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_refuse,
-            parse_int=_integer,
-        )
+        text = raw.decode()
+        value = _read(text)
     except UnicodeDecodeError as error:
         raise MalformedPaymentError(f"the header is not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise MalformedPaymentError(f"the header is not JSON: {error.msg}") from error
     except RecursionError as error:
         raise MalformedPaymentError("the header is nested too deep") from error
-    _check_depth(value, _MAX_DEPTH)
+    # Most have fewer brackets than may be open at once.
+    if text.count("{") + text.count("[") > _MAX_DEPTH:
+        _check_depth(value, _MAX_DEPTH)
     return value
 
 
@@ -239,3 +243,9 @@ def _check_depth(value: object, left: int) -> None:
 def _same(ours: object, theirs: object) -> bool:
     # JSON's 1, 1.0 and true are equal in Python; on the wire they are not the same offer.
     return type(ours) is type(theirs) and ours == theirs
+
+
+# Made once: `json.loads` makes a decoder for each text it reads with hooks.
+_read: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer
+).decode
