@@ -28,14 +28,19 @@ contract AuditAnchor is IAuditAnchor, EIP712 {
         id = logId(node, origin);
         Anchor memory before = latest[id];
         if (size < before.size) revert SizeShrinks(before.size, size);
-        if (size == before.size && root != before.root) revert RootConflict(before.root, root);
+        if (size == before.size && bytes12(root) != before.mark) revert RootConflict(before.mark, root);
         if (size == before.size) revert AlreadyAnchored(id, size);
 
         // Effect
-        latest[id] = Anchor({size: size, anchoredAt: uint64(block.timestamp), root: root});
+        latest[id] = Anchor({
+            size: size,
+            anchoredAt: uint48(block.timestamp),
+            anchoredIn: uint48(block.number),
+            mark: bytes12(root)
+        });
 
         // Log
-        emit Anchored(id, node, size, root, origin);
+        emit Anchored(id, node, size, root, origin, signature);
     }
 
     /// @inheritdoc IAuditAnchor

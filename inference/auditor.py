@@ -8,7 +8,7 @@
    totalClaimed on chain + unclaimed; each exact payment was transferred
 6. each model was active and attested at its block, and not sold after it was revoked
 7. the receipts handed in are included
-8. the calls disclosed give the same tokens again
+8. calls that payers disclose, and those that the beacon chose, are their models' answers
 
 A check that fails carries its evidence. A node or a chain that does not answer is no finding:
 that is raised, as `UnavailableError` or `ChainError`.
@@ -21,18 +21,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from inference.audit import merkle
+from inference.audit.anchored_windows import beacon_of
 from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkpoint_domain, verify
 from inference.audit.log_copy import LogCopy, Progress
 from inference.audit.merkle import ProofError
 from inference.audit.model_standing import Terms, check_standing
+from inference.audit.quorum import Quorum
 from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.reconciliation import Books, check_exact, reconcile_channels
-from inference.audit.replay import Disclosure, Replay, Replayer, replay
+from inference.audit.replay import Disclosure, Replayer
 from inference.audit.report import CheckResult, Report
 from inference.errors import AuditError
 from inference.receipts import SignedReceipt, check_signature, receipt_domain
-from registry.errors import WeightproofError
+from inference.replay_check import Calls, Drawn, replay_all
 
 # Leaf hashes in one piece of evidence: a longer log is downloaded again by whoever doubts it.
 _MAX_EVIDENCE_LEAVES: Final = 10_000
@@ -47,7 +49,8 @@ class Questions:
     """What an audit is asked beside the log itself.
 
     `given` are payers' receipts, `known` checkpoint notes seen earlier, `disclosures` what payers
-    show of their calls, by receipt id, for `replayer` to run again.
+    show of their calls, by receipt id, for `replayer` to run again, `drawn` what is asked of calls
+    that the beacon chooses. `quorum` is of the witnesses that must have cosigned the head.
     """
 
     terms: Terms = field(default_factory=Terms)
@@ -55,6 +58,8 @@ class Questions:
     known: Sequence[str] = ()
     disclosures: Mapping[str, Disclosure] = field(default_factory=dict)
     replayer: Replayer | None = None
+    quorum: Quorum = field(default_factory=Quorum)
+    drawn: Drawn = field(default_factory=Drawn)
 
 
 @dataclass
@@ -129,7 +134,8 @@ def _check_checkpoint(state: _Audit) -> str:
         state.signed = verify(note, target.node, domain, origin=target.origin)
     except CheckpointError as error:
         raise AuditError(1, error.message, evidence={"checkpoint": note}) from error
-    return f"{target.node} signed {state.signed.checkpoint.size} entries"
+    cosigned = state.asked.quorum.check(state.signed)
+    return f"{target.node} signed {state.signed.checkpoint.size} entries{cosigned}"
 
 
 def _check_consistency(state: _Audit) -> str:
@@ -243,32 +249,19 @@ def _check_inclusion(state: _Audit) -> str:
 
 
 def _check_replay(state: _Audit) -> str:
-    asked = state.asked
-    if asked.replayer is None or not asked.disclosures:
+    asked, target = state.asked, state.target
+    if asked.replayer is None or not (asked.disclosures or asked.drawn.number):
         raise _NotRunError("no call was disclosed for replay")
-    calls = {signed.receipt.id: signed for signed in state.receipts.values()}
-    unknown = sorted(asked.disclosures.keys() - calls.keys())
-    if unknown:
-        evidence = {"ids": unknown, "checkpoint": state.head.note}
-        raise AuditError(8, f"no receipt {unknown[0]} is in the log", evidence=evidence)
-    replays = [
-        _replay(calls[name], disclosure, asked.replayer)
-        for name, disclosure in asked.disclosures.items()
-    ]
-    same = sum(found.same for found in replays)
-    undecided = "; ".join(found.detail for found in replays if not found.same)
-    if not same:
-        raise _NotRunError(undecided)
-    return f"{same} calls gave the same tokens again" + (f"; {undecided}" if undecided else "")
-
-
-def _replay(signed: SignedReceipt, disclosure: Disclosure, replayer: Replayer) -> Replay:
-    try:
-        return replay(signed, disclosure, replayer)
-    except AuditError:
-        raise
-    except WeightproofError as error:  # what cannot be run here decides nothing
-        return Replay(False, f"receipt {signed.receipt.id} cannot be replayed: {error.message}")
+    calls = Calls(state.receipts, state.head.note)
+    shown, notes = calls.shown(asked.disclosures), []
+    if asked.drawn.number:
+        anchored = state.chain.anchored(target.node, target.origin)
+        known = beacon_of(anchored, target.origin, state.chain)
+        notes = calls.draw(asked.drawn, known, shown)
+    ran, detail = replay_all(shown, asked.replayer, notes)
+    if not ran:
+        raise _NotRunError(detail)
+    return detail
 
 
 def _hex(hashes: Sequence[bytes]) -> list[str]:

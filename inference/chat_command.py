@@ -72,8 +72,9 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
 
 def check_target(path: Path) -> None:
     """Refuse, before anything is paid, a name that the receipt cannot be written to."""
-    if path.suffix == ".request":
-        raise ConfigError(f"{path}: the request is kept under this name", hint="such as paid.json")
+    if path.suffix in (".request", ".response"):
+        text = f"{path}: the {path.suffix[1:]} is kept under this name"
+        raise ConfigError(text, hint="such as paid.json")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f"cannot write {path}", hint="name a file in a folder that is there")
 

@@ -12,7 +12,12 @@ from typing import Annotated
 
 import typer
 
+from inference import consent_cli
+from inference.bond_cli import bond
+from inference.log_cli import log
 from inference.models_cli import models
+from inference.receipt_cli import receipt as receipts
+from inference.report_cli import report
 from inference.session import NodeAddress, NodeUrl, session
 from registry import cli as registry_cli
 from registry.cli import AsJson, Settings
@@ -21,6 +26,11 @@ from registry.terminal import Terminal, examples
 
 app = registry_cli.app
 app.add_typer(models, name="models")
+app.add_typer(log, name="log")
+consent_cli.add_to(app)
+app.add_typer(bond, name="bond")
+app.add_typer(report, name="report")
+app.add_typer(receipts, name="receipt")
 
 
 @app.command(epilog=examples("weightproof train ./reviews-model"))
@@ -115,7 +125,7 @@ def chat(
     scheme: Annotated[str, typer.Option(help="batch-settlement or exact.")] = "batch-settlement",
     yes: Annotated[bool, typer.Option("--yes", help="Deposit without asking.")] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Write the receipt here, the request beside it.")
+        Path | None, typer.Option(help="Write the receipt here, request and answer beside it.")
     ] = None,
     key: Annotated[str, typer.Option("--key", help="Role whose wallet pays.")] = "payer",
     url: NodeUrl = "",
@@ -137,7 +147,7 @@ def chat(
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
         show(answer, terminal)
         if save is not None:
-            save_shown(save, Shown(answer.signed, answer.request))
+            save_shown(save, Shown(answer.signed, answer.request, answer.response))
 
 
 @app.command(epilog=examples("weightproof prices", "weightproof prices --json"))
@@ -210,6 +220,7 @@ def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
     epilog=examples(
         "weightproof audit --address 0x90F7…",
         "weightproof audit --address 0x90F7… --receipt paid.json --json",
+        "weightproof audit --address 0x90F7… --replay 5 --consent consent.json",
     )
 )
 def audit(
@@ -217,6 +228,19 @@ def audit(
         list[Path] | None,
         typer.Option(help="Receipt that must be in the log; replayed if RECEIPT.request is there."),
     ] = None,
+    tiles: Annotated[
+        str, typer.Option(help="Read the log from tiles: an exported folder, or its address.")
+    ] = "",
+    witness: Annotated[
+        list[str] | None, typer.Option(help="Key of a witness that must have cosigned the log.")
+    ] = None,
+    replay: Annotated[
+        int, typer.Option(help="So many calls that the beacon chose are replayed too.", min=0)
+    ] = 0,
+    consent: Annotated[
+        list[Path] | None, typer.Option(help="Payers' consents to see the calls chosen.")
+    ] = None,
+    key: Annotated[str, typer.Option("--key", help="Role that asks to see them.")] = "payer",
     address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
     url: NodeUrl = "",
     config: Settings = None,
@@ -227,13 +251,22 @@ def audit(
     Give --address: without it the audit is of whoever answers.
     """
     with session(as_json, config) as (terminal, settings):
-        from inference.audit_command import run_audit, show
+        from inference.audit_command import Sample, run_audit, show
         from inference.config import node_url
+        from inference.disclosure_client import read_consent
         from inference.shown import read_shown
 
         shown = [read_shown(path) for path in receipt or []]
+        sample = Sample(replay, key, [read_consent(path) for path in consent or []])
         report = run_audit(
-            settings, url or node_url(settings), terminal, address=address, shown=shown
+            settings,
+            url or node_url(settings),
+            terminal,
+            address=address,
+            shown=shown,
+            tiles=tiles,
+            witnesses=witness or (),
+            sample=sample,
         )
         show(report, terminal)
         if not report.ok:

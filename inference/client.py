@@ -53,14 +53,15 @@ Confirm = Callable[[int], bool]
 class PaidAnswer:
     """What came back for money: the body, its receipt (checked), the PAYMENT-RESPONSE.
 
-    Of a stream `body` is the list of its chunks. `request` is what was sent: with it and the
-    salts the payer can show anybody what the receipt is about.
+    Of a stream `body` is the list of its chunks. `request` is what was sent, `response` the bytes
+    that the receipt is about: with both and the salts the payer can show anybody what was said.
     """
 
     request: bytes
     body: Any
     signed: SignedReceipt
     settlement: Mapping[str, Any]
+    response: bytes = b""
 
     @property
     def charged(self) -> int:
@@ -132,7 +133,7 @@ class Payer:
         settlement = decode_header(response.headers.get(PAYMENT_RESPONSE, ""))
         bundle = _bundle(settlement)
         signed = self._check(bundle, sent, response.content)
-        return PaidAnswer(sent, response.json(), signed, settlement)
+        return PaidAnswer(sent, response.json(), signed, settlement, response.content)
 
     async def stream(
         self, path: str, body: Mapping[str, object], on_text: Callable[[str], None]
@@ -160,7 +161,8 @@ class Payer:
                 if text := _first_text(chunk):
                     on_text(text)
         settlement = decode_header(response.headers.get(PAYMENT_RESPONSE, ""))
-        return PaidAnswer(sent, chunks, self._check(bundle, sent, received), settlement)
+        signed = self._check(bundle, sent, received)
+        return PaidAnswer(sent, chunks, signed, settlement, received)
 
     async def refund(self, path: str) -> Mapping[str, Any]:
         """Take back what is left in the channel; return the settlement's JSON."""

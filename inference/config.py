@@ -17,6 +17,7 @@ from typing import Final
 from inference.answers_config import AnswersConfig, read_answers
 from inference.audit.checkpoint import Checkpoint, CheckpointError
 from inference.claiming import ClaimPolicy
+from inference.disclosure_config import DisclosureConfig, read_disclosure
 from inference.door_config import DoorConfig, read_door
 from inference.limit_config import LimitConfig, read_limits
 from inference.observer_config import ObserverConfig, read_observer
@@ -24,6 +25,7 @@ from inference.payments.plans import Plans
 from inference.payments.pricing import Price
 from inference.payments.wallet import MOST_GAS
 from inference.price_config import read_plans, read_prices
+from inference.witness_config import CosigningConfig, read_cosigning
 from registry.config import (
     RegistryConfig,
     Section,
@@ -90,6 +92,8 @@ class NodeConfig:
     resident_check_s: int
     chain_grace_s: int
     settle_every_s: int
+    anchor_every: int
+    anchor_every_s: int
     withdrawal_look_s: int
     claims: ClaimPolicy
     device: str
@@ -100,10 +104,12 @@ class NodeConfig:
     operator: str
     observer: ObserverConfig
     answers: AnswersConfig
+    disclosure: DisclosureConfig
     door: DoorConfig
     models: tuple[ModelConfig, ...]
     plans: Plans = field(default_factory=Plans)
     limits: LimitConfig = field(default_factory=LimitConfig)
+    cosigning: CosigningConfig = field(default_factory=CosigningConfig)
 
 
 def load(explicit: Path | None = None) -> NodeConfig:
@@ -150,6 +156,8 @@ def _node(
         resident_check_s=section.integer("resident_check_s", 30, low=1, high=3600),
         chain_grace_s=section.integer("chain_grace_s", 15, low=1, high=3600),
         settle_every_s=section.integer("settle_every_s", 60, high=86400),
+        anchor_every=section.integer("anchor_every", 10_000, low=1, high=1_000_000),
+        anchor_every_s=section.integer("anchor_every_s", 600, low=1, high=86_400),
         withdrawal_look_s=section.integer("withdrawal_look_s", 15, low=1, high=300),
         claims=_claims(section.section("claims")),
         device=section.text("device", "auto"),
@@ -160,8 +168,10 @@ def _node(
         operator=_address("node.operator", section.text("operator", "")),
         observer=read_observer(section, registry.path.parent),
         answers=read_answers(section.section("answers")),
+        disclosure=read_disclosure(section.section("disclosure")),
         door=read_door(section),
         models=models,
+        cosigning=read_cosigning(section),
     )
     section.finish()
     _check_settling(config)

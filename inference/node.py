@@ -76,6 +76,7 @@ class Node:
         self.retries: Final = Retries(self.database, AnswerBook(self.config.answers))
         contracts = self.config.registry.contracts
         self.sign_in: Final = SignIn.of(self.signer, self.config.public_url, contracts.chain_id)
+        self.disclosures: Final = office.disclosures
         self.till: Final = Till(
             catalog=self.catalog,
             cashier=self.cashier,
@@ -88,6 +89,7 @@ class Node:
             tariff=office.tariff,
             observer=observer,
             retries=self.retries,
+            disclosures=self.disclosures.book,
             ready=self.watcher.ready,
         )
         if observer.metrics is not None:
@@ -101,6 +103,9 @@ class Node:
             self.settlement,
             look_s=self.config.withdrawal_look_s,
             every_s=self.config.settle_every_s,
+            anchor_every=self.config.anchor_every,
+            anchor_every_s=self.config.anchor_every_s,
+            answer=office.answering.answer if office.answering else None,
         )
 
     @classmethod
@@ -154,9 +159,11 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch and settle while the node serves; close everything afterwards."""
-        parts = (self.watcher, self.patrol, self.retries)
+        parts = (self.watcher, self.patrol, self.retries, self.disclosures)
         tasks = [asyncio.create_task(part.run()) for part in parts]
         tasks.append(asyncio.create_task(self._succeed_for_ever()))
+        if self.config.cosigning.witnesses:
+            tasks.append(asyncio.create_task(self.office.cosigning.run()))
         if self.config.settle_every_s:
             tasks.append(asyncio.create_task(self.rounds.run()))
         try:
@@ -189,6 +196,7 @@ class Node:
             "stopped": stopped,
             "resident_bound_s": round(self.patrol.bound_s, 1),
             "settle_error": self.rounds.error,
+            "witness_error": self.office.cosigning.error,
             "log_size": self.database.read(self.log.size),
             "up_s": int(time.time() - self._started_at),
         }

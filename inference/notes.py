@@ -6,6 +6,7 @@ is told like any other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +14,9 @@ from typing import Final
 from sqlalchemy import Connection
 
 from inference.audit.anchor import AnchorContract
-from inference.audit.bodies import AnchorBody, Claim, SettlementBody, entry_of
+from inference.audit.bodies import AnchorBody, Claim, IncidentBody, SettlementBody, entry_of
 from inference.audit.log import AuditLog
+from inference.audit.node_registry import NodeRegistry
 from inference.payments.channels_contract import ChannelsContract
 from inference.sent_book import SentBook
 from registry.chain.block import TxReceipt
@@ -27,6 +29,7 @@ ACTIONS: Final = {
     "settle": "settle",
     "multicall": "refund",
     "anchor": "anchor",
+    "answer": "answer",
 }
 
 
@@ -38,6 +41,7 @@ class Notes:
     book: SentBook
     channels: ChannelsContract
     anchors: AnchorContract
+    bonds: NodeRegistry | None
     token: str
 
     def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> None:
@@ -49,12 +53,19 @@ class Notes:
                 self.log.mark_anchored(tx, body.size, receipt.text)
             self.log.append(tx, entry_of(self.log.size(tx), body))
 
-    def _bodies(self, action: str, receipt: TxReceipt) -> Iterator[SettlementBody | AnchorBody]:
+    def _bodies(
+        self, action: str, receipt: TxReceipt
+    ) -> Iterator[SettlementBody | AnchorBody | IncidentBody]:
         if action == "anchor":
             for head in self.anchors.anchored_in(receipt):
                 yield AnchorBody(
                     head.size, head.root, receipt.hash, receipt.block, receipt.gas_used
                 )
+        if action == "answer" and self.bonds is not None:
+            for answered in self.bonds.answered_in(receipt):
+                text = f"shown in {receipt.text} that the log only grew"
+                now = int(time.time())
+                yield IncidentBody.of("challenge answered", f"0x{answered.hex()}", text, now)
         rows = tuple(
             Claim(bytes.fromhex(row.channel_id[2:]), row.total)
             for row in self.channels.claimed(receipt)

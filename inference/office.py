@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from inference.answering import Answering
 from inference.audit.anchor import AnchorContract
+from inference.audit.anchored_windows import beacon_of
+from inference.audit.beacon import Window
+from inference.audit.disclosure import disclosure_domain
 from inference.audit.log import AuditLog
+from inference.audit.node_registry import NodeRegistry
 from inference.config import NodeConfig
+from inference.cosigning import Cosigning
 from inference.coupon import CouponGuard, coupon_domain
 from inference.database import Database
+from inference.disclosure_book import DisclosureBook
+from inference.disclosures import Disclosures
 from inference.limits import Buckets
 from inference.payments.authorizations import AuthorizationBook
 from inference.payments.cashier import Cashier
@@ -93,6 +101,7 @@ class Office:
             signer=signer,
             policy=config.claims,
             from_block=contracts.from_block,
+            bonds=_bonds(workspace),
         )
         payers = Buckets(config.limits.payer, "payer")
         cashier = Cashier(
@@ -127,9 +136,46 @@ class Office:
             public_url=self.config.public_url,
         )
 
+    @cached_property
+    def cosigning(self) -> Cosigning:
+        """Who shows the log's heads to witnesses."""
+        return Cosigning(self.database, self.log, self.settlement.checkpoint, self.config.cosigning)
+
+    @cached_property
+    def disclosures(self) -> Disclosures:
+        """What is kept for auditors, and who answers them."""
+        contracts = self.config.registry.contracts
+        return Disclosures(
+            DisclosureBook(self.config.disclosure),
+            self.database,
+            self.log,
+            self.signer,
+            disclosure_domain(contracts.chain_id, contracts.audit_anchor),
+            self.windows,
+        )
+
+    def windows(self) -> tuple[Window, ...]:
+        """Ask the chain which entries of the log the beacon gives ranks by now."""
+        anchors, contracts = self.settlement.anchors, self.config.registry.contracts
+        history = anchors.history(
+            self.signer.address, self.log.origin, from_block=contracts.from_block
+        )
+        return beacon_of(history, self.log.origin, self.workspace.chain)
+
+    @cached_property
+    def answering(self) -> Answering | None:
+        """Who answers challenges; None where nodes put up no bonds."""
+        bonds = self.settlement.bonds
+        return Answering(self.settlement, bonds) if bonds else None
+
     def close(self) -> None:
         """Finish what is being written, and close."""
         self.database.close()
+
+
+def _bonds(workspace: Workspace) -> NodeRegistry | None:
+    address = workspace.config.contracts.node_registry
+    return NodeRegistry(workspace.chain, address) if address else None
 
 
 def _asset(config: NodeConfig) -> str:

@@ -21,7 +21,14 @@ from typing import Annotated, Any, Final
 from sqlalchemy import Connection, Row, select
 
 from inference import schema
-from inference.audit.document import Digest, Document, FormatError, Signature
+from inference.audit.document import (
+    Digest,
+    Document,
+    FormatError,
+    NestedKind,
+    OptionalKind,
+    Signature,
+)
 from inference.audit.entry import RECEIPT, EncodedEntry, Entry
 from inference.errors import AuditError
 from inference.prepared import Prepared
@@ -114,15 +121,23 @@ class SignedReceipt:
             raise FormatError("", "a receipt bundle is an object")
         if odd := value.keys() - {"receipt", "signature", "salts"}:
             raise FormatError(f"{min(map(str, odd)):.60}", "unknown field")
-        signed = _Signed.from_json({k: value[k] for k in ("receipt", "signature") if k in value})
-        salts = Salts.from_json(value["salts"], "salts") if "salts" in value else None
-        return cls(signed.receipt, signed.signature, salts)
+        bundle = ReceiptBundle.from_json(value)
+        return cls(bundle.receipt, bundle.signature, bundle.salts)
 
 
 @dataclass(frozen=True)
-class _Signed(Document):
+class LoggedReceipt(Document):
+    """A receipt as the log holds it."""
+
     receipt: Annotated[Receipt, ReceiptKind()]
     signature: Signature
+
+
+@dataclass(frozen=True)
+class ReceiptBundle(LoggedReceipt):
+    """A receipt as it travels to its payer."""
+
+    salts: Annotated[Salts | None, OptionalKind(NestedKind(Salts))] = None
 
 
 def receipt_domain(chain_id: int, anchor: str) -> Domain:
@@ -190,7 +205,12 @@ def sign(
 
 def signing_digest(receipt: Receipt, domain: Domain) -> bytes:
     """Return the 32 bytes the node signs."""
-    values = {
+    return RECEIPT_STRUCT.digest(domain.separator(), receipt_values(receipt))
+
+
+def receipt_values(receipt: Receipt) -> dict[str, object]:
+    """Return what a signature binds, in the order in which contracts take it."""
+    return {
         "receiptDigest": hashlib.sha256(receipt.encode()).digest(),
         "modelId": receipt.model.model_id,
         "payer": receipt.payment.payer,
@@ -199,7 +219,6 @@ def signing_digest(receipt: Receipt, domain: Domain) -> bytes:
         "responseHash": receipt.response.hash,
         "seq": receipt.seq,
     }
-    return RECEIPT_STRUCT.digest(domain.separator(), values)
 
 
 def verify_receipt(

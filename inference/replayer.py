@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 
 from inference.api.answers import Answers
 from inference.api.plan import TextPlan, plan_of
-from inference.audit.replay import Made, Prepared
+from inference.audit.margin_test import HALF
+from inference.audit.margin_test import SINGLE as SINGLE_PRECISION
+from inference.audit.replay import Made, Prepared, Weighed
+from inference.claimed_answers import ClaimedAnswers
 from inference.engine.engine import TextEngine
 from inference.engine.packing import SINGLE
+from inference.engine.reference import Reference
 from inference.errors import ModelUnknownError
 from inference.loader import LoadedModel, load
-from inference.receipt_format import Receipt, RuntimeFacts
+from inference.receipt_format import PARTIAL, Receipt, RuntimeFacts
 from inference.statements import runtime_of
 from inference.work import sampling_facts
 from registry.workspace import Workspace
@@ -26,6 +31,11 @@ class _Served:
 
     loaded: LoadedModel
     engine: TextEngine
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What claimed answers are weighed with."""
+        return Reference(self.loaded)
 
 
 class ModelReplayer:
@@ -41,6 +51,10 @@ class ModelReplayer:
         self._models: dict[tuple[bytes, bool], _Served] = {}
         # Stop strings, penalties and grammars are in the request, not in the receipt.
         self._plans: dict[str, TextPlan] = {}
+
+    def weights(self, receipt: Receipt) -> bytes:
+        """Return the resident digest of the model that was verified here."""
+        return self._served(receipt).loaded.resident.digest
 
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         """Return what computes here."""
@@ -61,6 +75,16 @@ class ModelReplayer:
         """
         return asyncio.run(self._generate(receipt, limit))
 
+    def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
+        """Compute once over prompt and answer, and say by how much each token lost."""
+        served = self._served(receipt)
+        answers = ClaimedAnswers(served.loaded, self._plans[receipt.id], claimed)
+        if fault := answers.fault(partial=receipt.status == PARTIAL):
+            return Weighed((), _arithmetic(receipt.runtime), fault)
+        self._progress(f"weighing {len(claimed)} tokens of {receipt.model.name}")
+        lost = [served.reference.behind(request, ids) for request, ids in answers.pairs]
+        return Weighed(tuple(b for part in lost for b in part), _arithmetic(receipt.runtime))
+
     def close(self) -> None:
         """Stop the engines."""
         for served in self._models.values():
@@ -80,7 +104,7 @@ class ModelReplayer:
         model_id = receipt.model.model_id
         # A node without a bfloat16 unit computes bfloat16 otherwise than one with it: here either
         # is done, but for the unit's own where there is none, which is another runtime then.
-        single = receipt.runtime.engine.split(" ")[0] == f"weightproof/{SINGLE}"
+        single = _kernels(receipt.runtime) == SINGLE
         if (model_id, single) not in self._models:
             self._progress(f"verifying {receipt.model.name}")
             verified = self._workspace.verify(model_id)
@@ -90,3 +114,13 @@ class ModelReplayer:
                 raise ModelUnknownError(f"{receipt.model.name} does not chat: nothing to replay")
             self._models[model_id, single] = _Served(loaded, TextEngine(loaded))
         return self._models[model_id, single]
+
+
+def _kernels(runtime: RuntimeFacts) -> str:
+    return runtime.engine.split(" ")[0].removeprefix("weightproof/")
+
+
+def _arithmetic(runtime: RuntimeFacts) -> str:
+    """Return how roughly a node computes by its own word: it is held to no more than that."""
+    single = runtime.dtype == "F32" or _kernels(runtime) == SINGLE
+    return SINGLE_PRECISION if single else HALF

@@ -25,18 +25,18 @@ from inference.audit.document import (
     CountKind,
     Digest,
     Document,
-    FormatError,
     ListKind,
     Remark,
     Signature,
     TextKind,
 )
+from inference.audit.field_kinds import ManyKind
 from inference.errors import NodeError
 from inference.receipt_format import ModelFacts, RuntimeFacts
 from inference.selection import MAX_TENSORS, nbytes, select
 from registry.errors import SignatureError
 from registry.manifest_parts import TensorEntry
-from registry.signing.canonical import JsonObject, JsonValue, encode
+from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -68,34 +68,13 @@ class StatementError(NodeError):
         self.evidence = dict(evidence)
 
 
-class ShapeKind:
-    """The sizes of a tensor's dimensions: a tuple in Python, a list in JSON."""
-
-    def text(self, value: object, path: str) -> str:
-        """Return the list's text."""
-        return encode(self.dump(value, path)).decode()
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the list."""
-        if not isinstance(value, tuple) or len(value) > _MAX_DIMENSIONS:
-            raise FormatError(path, f"not a tuple of at most {_MAX_DIMENSIONS}")
-        return [CountKind().dump(size, path) for size in value]
-
-    def load(self, value: object, path: str) -> object:
-        """Return the tuple."""
-        if not isinstance(value, list):
-            raise FormatError(path, "not a list")
-        self.dump(tuple(value), path)
-        return tuple(value)
-
-
 @dataclass(frozen=True)
 class TensorFacts(Document):
     """One tensor as it lay in memory; `digest` by the rule of `registry.hashing.weights`."""
 
     name: Remark
     dtype: Annotated[str, TextKind(r"[A-Z0-9_]+", limit=16)]
-    shape: Annotated[tuple[int, ...], ShapeKind()]
+    shape: Annotated[tuple[int, ...], ManyKind(CountKind(), _MAX_DIMENSIONS)]
     digest: Digest
 
     @classmethod

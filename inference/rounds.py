@@ -1,4 +1,7 @@
-"""The node's rounds: withdrawals are looked for often, everything else is settled now and then.
+"""The node's rounds: withdrawals and challenges are looked for often, the rest is done at times.
+
+Money is settled each so many seconds; the log's head is anchored each so many entries or seconds,
+whichever comes first: an anchor costs the same however many entries it covers.
 
 What fails is tried again, after twice the time at each failure, up to the time between two rounds:
 what was done stays done, and nothing is lost by waiting. A chain that is silent for hours is one
@@ -30,25 +33,36 @@ class Settles(Protocol):
     def anchor(self) -> object:
         """Anchor the log's head."""
 
+    def unanchored(self) -> int:
+        """Return how many entries are not anchored."""
+
 
 @dataclass
 class Rounds:
     """Goes its rounds; times in seconds. `clock` runs evenly.
 
-    `look_s` is between two looks for withdrawals, `every_s` between two settlements.
+    `look_s` is between two looks for withdrawals, `every_s` between two settlements. The head is
+    anchored after `anchor_every` entries or `anchor_every_s` seconds: at each look that finds so
+    many new entries (0: it does not count them), at the latest after so long (0: at each
+    settlement). `answer` answers challenges, where the node can be challenged.
     """
 
     settlement: Settles
     look_s: float
     every_s: float
     clock: Callable[[], float] = time.monotonic
+    anchor_every: int = 0
+    anchor_every_s: float = 0.0
+    answer: Callable[[], object] | None = None
     # By step: since when it fails, and why.
     _failing: dict[str, tuple[float, str]] = field(default_factory=dict, init=False)
     _failures: int = field(default=0, init=False)
     _due: float = field(default=0.0, init=False)
+    _anchor_due: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._due = self.clock() + self.every_s
+        self._anchor_due = self.clock() + self._anchor_wait_s
 
     async def run(self) -> None:
         """Go round until cancelled."""
@@ -60,12 +74,15 @@ class Rounds:
 
     def go(self) -> None:
         """Do what is due now; each step is tried whatever became of the others."""
-        steps = ["rescue"]
-        if self.clock() >= self._due:
-            steps += ["tick", "anchor"]
-        failed = [step for step in steps if not self._try(step)]
+        steps: dict[str, Callable[[], object]] = {"rescue": self.settlement.rescue}
+        if self.answer is not None:
+            steps["answer"] = self.answer
+        if is_due := self.clock() >= self._due:
+            steps["tick"] = self.settlement.tick
+        steps["anchor"] = self._anchor
+        failed = [name for name, step in steps.items() if not self._try(name, step)]
         self._failures = self._failures + 1 if failed else 0
-        if len(steps) > 1 and not failed:
+        if is_due and "tick" not in failed:
             self._due = self.clock() + self.every_s
 
     def pause_s(self) -> float:
@@ -82,9 +99,23 @@ class Rounds:
             for step, (since, why) in self._failing.items()
         )
 
-    def _try(self, step: str) -> bool:
+    @property
+    def _anchor_wait_s(self) -> float:
+        return self.anchor_every_s or self.every_s
+
+    def _anchor(self) -> None:
+        """Anchor the head if its time has come, or entries enough have."""
+        is_due = self.clock() >= self._anchor_due
+        if not is_due and self.anchor_every:
+            is_due = self.settlement.unanchored() >= self.anchor_every
+        if not is_due:
+            return
+        self.settlement.anchor()
+        self._anchor_due = self.clock() + self._anchor_wait_s
+
+    def _try(self, step: str, do: Callable[[], object]) -> bool:
         try:
-            getattr(self.settlement, step)()
+            do()
         except LockTakenError:
             pass  # another process is at it, for all that share the database
         except Exception as error:  # a door: an odd error must not end settlement for ever

@@ -21,6 +21,7 @@ from inference.call import Answer, Call
 from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
 from inference.demands import Demands
+from inference.disclosure_book import DisclosureBook
 from inference.errors import NodeError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
@@ -52,6 +53,7 @@ class Till:
     tariff: Tariff
     observer: Observer
     retries: Retries
+    disclosures: DisclosureBook
     ready: Callable[[], None]
 
 
@@ -88,6 +90,10 @@ class Sale:
             seq=seq,
             at=at,
         )
+
+    def keep(self, tx: Connection, book: DisclosureBook, *, now: int) -> None:
+        """Keep what an auditor may ask for, if anything is kept; `now` is in unix seconds."""
+        book.keep(tx, self.receipt_id, self.call.body, self.work.output_ids, now=now)
 
 
 def check_still_sold(sale: Sale, till: Till) -> None:
@@ -175,6 +181,7 @@ async def record(
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
+            sale.keep(tx, till.disclosures, now=outcome.served_at)
         header = booked.response(statement.extensions)
         # Where money may have moved for nothing, the same payment is to be served.
         if sale.ticket is not None and answer is not None and not booked.pending:

@@ -167,6 +167,28 @@ answers = Table(
     Index("answers_expires_at", "expires_at"),
 )
 
+# Calls that are kept for auditors whom their payers allow: prompts lie here, until they expire,
+# where the settings say so. disclosure_book.py.
+disclosures = Table(
+    "disclosures",
+    metadata,
+    Column("receipt_id", String(66), primary_key=True),
+    Column("request", LargeBinary, nullable=False),  # the exact body
+    Column("output_ids", LargeBinary, nullable=False),  # four little-endian bytes each
+    Column("size", Whole, nullable=False),  # bytes of both
+    Column("created_at", Whole, nullable=False),
+    Column("expires_at", Whole, nullable=False),  # unix seconds
+    Index("disclosures_expires_at", "expires_at"),
+)
+
+# Calls that were rightly asked for and not disclosed; the log has the same. disclosure_book.py.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("receipt_id", String(66), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
 # Challenges that a wallet signed, each good for one request. sign_in.py.
 sign_ins = Table(
     "sign_ins",
@@ -213,8 +235,9 @@ checkpoints = Table(
     metadata,
     Column("size", Whole, primary_key=True, autoincrement=False),
     Column("root", LargeBinary, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("note", Text, nullable=False),  # with the lines of those who cosigned it
     Column("anchored_tx", String(66), nullable=True),
+    Column("published_at", Whole, nullable=True),  # unix seconds; witnesses had been asked by then
 )
 
 # What a payer was charged within a period of the volume tiers. payments/plan_book.py.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -30,6 +30,8 @@ from inference.audit.bodies import IncidentBody, StartBody, entry_of
 from inference.audit.checkpoint import SignedCheckpoint, sign, verify
 from inference.audit.entry import ANCHOR, parse_entry
 from inference.audit.log import AuditLog
+from inference.audit.node_registry import NodeRegistry
+from inference.audit.note_key import note_key
 from inference.claiming import SETTLE_GAS, Claimed, Claiming, ClaimPolicy
 from inference.database import Database, LockTakenError
 from inference.dues import unclaimed
@@ -73,6 +75,7 @@ class Settlement:
     signer: Signer
     policy: ClaimPolicy
     from_block: int = 0
+    bonds: NodeRegistry | None = None
 
     def tick(self, *, everything: bool = False) -> Settled:
         """Run steps 1 to 6; `everything` is claimed, worth its gas or not.
@@ -81,7 +84,7 @@ class Settlement:
         what was done before it stays done.
         """
         with self.database.exclusive(_ALONE):
-            self._follow("claim", "settle")  # 1
+            self.follow("claim", "settle")  # 1
             self.withdrawals.refresh([claim.channel_id for claim in self._claims()])  # 2
             claimed = self._claim(self._claims() if everything else self._chosen())  # 3, 4, 6
             amount, gas = self._settle(everything)  # 5, 6
@@ -95,36 +98,40 @@ class Settlement:
             if not (endangered := [claim for claim in self._claims() if claim.endangered]):
                 return Claimed()
             # A refund that waits holds up nothing: behind it in the line a claim is as good.
-            self._follow("claim")
+            self.follow("claim")
             return self._claim(endangered)
 
     def checkpoint(self) -> SignedCheckpoint:
         """Sign the log's head as it is now (7) and keep it."""
-        domain, node = self.anchors.domain, self.signer.address
+        domain, node, origin = self.anchors.domain, self.signer.address, self.log.origin
 
         def kept(tx: Connection) -> str | None:
             return self.log.note(tx, self.log.size(tx))
 
-        if note := self.database.read(kept):
-            return verify(note, node, domain, origin=self.log.origin)
+        # One by an older version lacks the line that public tools read.
+        if (note := self.database.read(kept)) and note_key(self.signer, origin).is_in(note):
+            return verify(note, node, domain, origin=origin)
 
         def keep(tx: Connection) -> SignedCheckpoint:
             signed = sign(self.log.checkpoint(tx), self.signer, domain)
-            self.log.save_checkpoint(tx, signed)
-            return signed
+            return replace(signed, note=self.log.save_checkpoint(tx, signed))
 
         return self.database.write_now(keep)
 
     def anchor(self) -> AnchoredHead:
         """Sign the head and write it on chain (8), unless nothing but its own note is new."""
         with self.database.exclusive(_ALONE):
-            self._follow("anchor")
+            self.follow("anchor")
             signed = self.checkpoint()
             if self.database.read(lambda tx: self._is_anchored(tx, signed.checkpoint.size)):
                 return AnchoredHead(signed, None)
             receipt = self.anchors.anchor(self.signer, signed)
             self.database.write_now(lambda tx: self.note(tx, "anchor", receipt))
             return AnchoredHead(signed, receipt)
+
+    def unanchored(self) -> int:
+        """Return how many entries no head that is known to be anchored has."""
+        return self.database.read(lambda tx: self.log.size(tx) - self.log.anchored_size(tx))
 
     def start(self, software: str) -> None:
         """Open the log for a node that begins to sell, and settle what it left open."""
@@ -176,7 +183,7 @@ class Settlement:
                 self.book.fail(tx_hash)
                 continue
             if receipt is not None:
-                self._noted(doing, receipt)
+                self.noted(doing, receipt)
 
     def resolve(self) -> None:
         """Ask the chain about payments and refunds whose outcome was not seen."""
@@ -196,7 +203,8 @@ class Settlement:
     @cached_property
     def notes(self) -> Notes:
         """Who tells the log of transactions."""
-        return Notes(self.log, self.book, self.channels, self.anchors, self.token.address)
+        contracts = self.channels, self.anchors, self.bonds
+        return Notes(self.log, self.book, *contracts, self.token.address)
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
@@ -226,10 +234,10 @@ class Settlement:
     def claiming(self) -> Claiming:
         """Who claims in batches."""
         return Claiming(
-            self.channels, self.signer, lambda receipt: self._noted("claim", receipt), self.report
+            self.channels, self.signer, lambda receipt: self.noted("claim", receipt), self.report
         )
 
-    def _follow(self, *actions: str) -> None:
+    def follow(self, *actions: str) -> None:
         """Catch up; refuse to send what would be another of `actions` before one is mined."""
         self.catch_up()
         waiting = [sent for sent in self._line() if ACTIONS.get(sent.doing) in actions]
@@ -272,14 +280,15 @@ class Settlement:
         if not amount or not worth:
             return 0, 0
         receipt = self.channels.settle(self.signer, receiver=receiver, token=token)
-        self._noted("settle", receipt)
+        self.noted("settle", receipt)
         return amount, receipt.gas_used
 
     def _gas_price(self) -> int:
         market = self.chain.market()
         return market.base_fee + market.tip
 
-    def _noted(self, doing: str, receipt: TxReceipt) -> None:
+    def noted(self, doing: str, receipt: TxReceipt) -> None:
+        """Note a mined transaction in the log (6), in a write of its own."""
         self.database.write_now(lambda tx: self.note(tx, doing, receipt))
 
     def _is_anchored(self, tx: Connection, size: int) -> bool:

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.audit.replay import Disclosure
+from inference.held import read_bounded, read_receipt
+from inference.proof import MAX_BODY_BYTES
 from inference.receipts import SignedReceipt
-from registry.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a payer shows the auditor: a receipt, and the request's bytes if it may be replayed."""
+    """What a payer shows the auditor: a receipt, and the request's bytes if it may be replayed.
+
+    The response is kept beside both, for whoever verifies the receipt itself.
+    """
 
     signed: SignedReceipt
     request: bytes | None = None
+    response: bytes | None = None
 
 
 def disclosures(shown: Sequence[Shown]) -> dict[str, Disclosure]:
@@ -30,17 +35,18 @@ def disclosures(shown: Sequence[Shown]) -> dict[str, Disclosure]:
 
 
 def read_shown(path: Path) -> Shown:
-    """Read a receipt's file, and the request beside it (the same name with `.request`)."""
+    """Read a receipt's file, and the request beside it (the same name with `.request`).
+
+    Raises `FormatError` for what is no receipt, `ConfigError` for a file that is not there.
+    """
     request = path.with_suffix(".request")
-    try:
-        signed = SignedReceipt.from_json(json.loads(path.read_text()))
-        return Shown(signed, request.read_bytes() if request.exists() else None)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path.name} holds no receipt: {error}") from error
+    body = read_bounded(request, MAX_BODY_BYTES) if request.exists() else None
+    return Shown(read_receipt(path), body)
 
 
 def save_shown(path: Path, shown: Shown) -> None:
-    """Write a receipt, and the request beside it."""
+    """Write a receipt, and request and response beside it."""
     path.write_text(json.dumps(shown.signed.bundle(), indent=2) + "\n")
-    if shown.request is not None:
-        path.with_suffix(".request").write_bytes(shown.request)
+    for suffix, body in ((".request", shown.request), (".response", shown.response)):
+        if body is not None:
+            path.with_suffix(suffix).write_bytes(body)

@@ -16,9 +16,9 @@ from registry.errors import ConfigError
 from registry.signing.signer import Signer
 
 # Which of Anvil's accounts plays whom.
-ROLES: Final = {"deployer": 0, "publisher": 1, "attester": 2, "node": 3, "payer": 4}
-# What the payer begins with: a thousand dollars of play money.
-_PAYER_FUNDS: Final = 1000 * ONE
+ROLES: Final = {"deployer": 0, "publisher": 1, "attester": 2, "node": 3, "payer": 4, "owner": 5}
+# What the payer, and the owner of the node's bond, begin with: a thousand dollars of play money.
+_FUNDS: Final = 1000 * ONE
 
 
 def prepare_devnet(chain: Chain, folder: Path, rpc_url: str) -> tuple[Path, Deployment]:
@@ -40,8 +40,9 @@ def prepare_devnet(chain: Chain, folder: Path, rpc_url: str) -> tuple[Path, Depl
         )
     deployment = deploy(chain, _signer("deployer", chain))
     if deployment.dev_usd:
-        payer = _signer("payer", chain).address
-        mint(chain, _signer("deployer", chain), deployment.dev_usd, payer, _PAYER_FUNDS)
+        for role in ("payer", "owner"):
+            holder = _signer(role, chain).address
+            mint(chain, _signer("deployer", chain), deployment.dev_usd, holder, _FUNDS)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(_text(chain, rpc_url, deployment))
     return path, deployment

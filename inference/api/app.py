@@ -19,12 +19,15 @@ from inference.api import (
     chat,
     classify,
     completions,
+    disclosures,
     embeddings,
+    formats,
     metrics,
     models,
     prices,
     proofs,
     subscriptions,
+    tiles,
     wallet,
 )
 from inference.api.body import read_body
@@ -83,7 +86,10 @@ def create_app(node: Node) -> DirectApp:
     app.include_router(models.router(node))
     app.include_router(prices.router(node))
     app.include_router(proofs.router(node))
+    app.include_router(tiles.router(node.database, node.log, node.office.cosigning.head))
+    app.include_router(formats.router())
     app.include_router(wallet.router(node))
+    app.include_router(disclosures.router(node))
     app.include_router(admin.router(node))
     app.include_router(attest.router(node))
     app.include_router(metrics.router(node))

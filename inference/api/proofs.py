@@ -10,6 +10,8 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
 from inference.audit.log import MAX_PAGE
+from inference.audit.note_key import bind
+from inference.audit.reader import KeyedLogIdentity
 from inference.errors import ModelUnknownError, RequestError
 from inference.node import Node
 from inference.payments import books
@@ -34,15 +36,18 @@ def router(node: Node) -> APIRouter:
     @routes.get("/v1/log", response_model=None)
     async def identity() -> Response:
         contracts = node.config.registry.contracts
+        vkey, signature = bind(node.signer, log.origin, node.settlement.anchors.domain)
         return _json(
             {
-                "format": "weightproof/log@1",
+                "format": KeyedLogIdentity.FORMAT,
                 "origin": log.origin,
                 "node": node.signer.address,
                 "chain": contracts.chain_id,
                 "anchor": contracts.audit_anchor,
                 "registry": contracts.model_registry,
                 "size": database.read(log.size),
+                "vkey": vkey,
+                "vkeySignature": "0x" + signature.hex(),
             }
         )
 

@@ -1,7 +1,8 @@
 """The AuditAnchor contract: checkpoints on chain, which no node can take back.
 
 Whoever sends the transaction, the contract recovers the node from the checkpoint's signature; a
-log is named by node and origin. So what stands here was signed by the node, whoever asks.
+log is named by node and origin. So what stands here was signed by the node, whoever asks. The
+chain keeps one word of each log; root and signature stand in the event of its block.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from inference.audit.checkpoint import SignedCheckpoint, checkpoint_domain
 from registry.chain.block import BlockRef, TxReceipt
 from registry.chain.connection import Chain
 from registry.chain.event import Event
+from registry.errors import ChainMismatchError
 from registry.signing.canonical import JsonObject
 from registry.signing.keccak import keccak
 from registry.signing.signer import Signer
@@ -34,12 +36,16 @@ class Anchored:
 
 @dataclass(frozen=True)
 class AnchorEvent:
-    """One anchored head as it was written: in which block and transaction (32 bytes)."""
+    """One anchored head as it was written: in which block and transaction (32 bytes).
+
+    `signature` is the node's, 65 bytes: with it the head is evidence.
+    """
 
     size: int
     root: bytes
     block: int
     tx_hash: bytes
+    signature: bytes = b""
 
     def to_json(self) -> JsonObject:
         """Return it as evidence: anybody can look the transaction up."""
@@ -83,27 +89,42 @@ class AnchorContract:
         """Return the last anchored head of a log, or None where there is none."""
         contract = self.chain.contract(_NAME, self.address)
         call = contract.functions.latest(log_id(node, origin))
-        size, anchored_at, root = self.chain.call(call, block)
-        return Anchored(size, root, anchored_at) if size else None
+        size, anchored_at, anchored_in, _ = self.chain.call(call, block)
+        if not size:
+            return None
+        written = self._events(node, origin, anchored_in, anchored_in)
+        for event in written:
+            if event.size == size:
+                return Anchored(size, event.root, anchored_at)
+        raise ChainMismatchError(
+            f"block {anchored_in} has no event of the head of {size} that the chain names",
+            hint="the RPC endpoint drops events, or the block was reorganised: ask again",
+        )
 
     def history(self, node: str, origin: str, *, from_block: int = 0) -> tuple[AnchorEvent, ...]:
         """Return every head of a log that was ever anchored, oldest first."""
         # An address without code has no events either: that must not look like an empty history.
         self.chain.contract(_NAME, self.address)
-        events = self.chain.events(
-            _NAME,
-            self.address,
-            "Anchored",
-            where={"logId": log_id(node, origin)},
-            from_block=from_block,
-        )
-        return tuple(map(_anchor_event, events))
+        return self._events(node, origin, from_block, None)
 
     def anchored_in(self, receipt: TxReceipt) -> tuple[AnchorEvent, ...]:
         """Return the heads that one transaction anchored."""
         return tuple(
             map(_anchor_event, self.chain.events_in(receipt, _NAME, self.address, "Anchored"))
         )
+
+    def _events(
+        self, node: str, origin: str, first: int, last: int | None
+    ) -> tuple[AnchorEvent, ...]:
+        events = self.chain.events(
+            _NAME,
+            self.address,
+            "Anchored",
+            where={"logId": log_id(node, origin)},
+            from_block=first,
+            to_block=last,
+        )
+        return tuple(map(_anchor_event, events))
 
 
 def _anchor_event(event: Event) -> AnchorEvent:
@@ -112,4 +133,5 @@ def _anchor_event(event: Event) -> AnchorEvent:
         cast(bytes, event.values["root"]),
         event.block,
         event.tx_hash,
+        cast(bytes, event.values["signature"]),
     )

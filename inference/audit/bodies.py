@@ -1,10 +1,11 @@
-"""What log entries hold beside receipts: settlements, anchors, incidents, the start of a log."""
+"""What log entries hold beside receipts: settlements, anchors, incidents, refusals, a start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
+from inference.audit.disclosure import Refusal
 from inference.audit.document import (
     Address,
     Amount,
@@ -17,7 +18,7 @@ from inference.audit.document import (
     TextKind,
     remark,
 )
-from inference.audit.entry import ANCHOR, INCIDENT, SETTLEMENT, START, Entry
+from inference.audit.entry import ANCHOR, INCIDENT, REFUSAL, SETTLEMENT, START, Entry
 
 # What one claim transaction can carry is bounded by the block's gas, far below this.
 MAX_CLAIMS: Final = 1000
@@ -86,20 +87,24 @@ class StartBody(Document):
     started_at: Count
 
 
-_BODIES: Final[dict[str, type[Document]]] = {
+# What the body of an entry is, by its kind; a receipt's is not here.
+BODIES: Final[dict[str, type[Document]]] = {
     SETTLEMENT: SettlementBody,
     ANCHOR: AnchorBody,
     INCIDENT: IncidentBody,
+    REFUSAL: Refusal,
     START: StartBody,
 }
-_KIND_OF: Final = {body: kind for kind, body in _BODIES.items()}
+_KIND_OF: Final = {body: kind for kind, body in BODIES.items()}
 
 
-def entry_of(seq: int, body: SettlementBody | AnchorBody | IncidentBody | StartBody) -> Entry:
+def entry_of(
+    seq: int, body: SettlementBody | AnchorBody | IncidentBody | Refusal | StartBody
+) -> Entry:
     """Return the log entry that holds `body` at `seq`."""
     return Entry(seq, _KIND_OF[type(body)], body.to_json())
 
 
 def parse_body(entry: Entry) -> Document:
     """Read the body of an entry that is not a receipt. Raises `FormatError`."""
-    return _BODIES[entry.kind].from_json(entry.body, "body")
+    return BODIES[entry.kind].from_json(entry.body, "body")

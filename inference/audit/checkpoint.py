@@ -1,22 +1,32 @@
 """Checkpoints: the signed head of the log.
 
-The text is C2SP tlog-checkpoint: origin, size, base64 root, one line each. The signature is
-EIP-712 over the same three values, so that `AuditAnchor` recovers the same signer on chain; it
-travels as a C2SP signed-note line `— <origin> <base64(key hash ‖ signature)>`. Lines by other
-keys (witnesses, Ed25519) may stand beside it and are passed over here.
+The text is C2SP tlog-checkpoint: origin, size, base64 root, one line each. Two lines of signatures
+follow. The first is EIP-712 over the same three values, so that `AuditAnchor` recovers the same
+signer on chain. The second is Ed25519 over the text, which public tools read (`note_key`). Lines
+by other keys, such as witnesses', may stand beside them and are passed over here.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from inference.audit.merkle import HASH_BYTES
-from inference.errors import NodeError
+from inference.audit.note import (
+    DASH,
+    KEY_HASH_BYTES,
+    KEY_NAME,
+    NoteError,
+    VerifierKey,
+    decode_base64,
+    encode_base64,
+    key_hash,
+    signature_line,
+    signature_of,
+)
+from inference.audit.note_key import note_key
 from registry.errors import SignatureError
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
@@ -26,20 +36,15 @@ CHECKPOINT_STRUCT: Final = Struct(
 )
 # C2SP signed-note: 0xff marks a type without a number, a name of its own follows.
 _SIGNATURE_TYPE: Final = b"\xffweightproof/eip712-checkpoint@1"
-_KEY_HASH_BYTES: Final = 4
 _SIGNATURE_BYTES: Final = 65
-# C2SP forbids spaces and plus signs in key names; our key name is the origin.
-_ORIGIN: Final = re.compile(r"[!-*,-~]{1,200}", re.ASCII)
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 # Three lines and sixteen signatures fit many times over.
 _MAX_NOTE_CHARS: Final = 16 * 1024
 _MAX_SIGNATURES: Final = 16
 
 
-class CheckpointError(NodeError):
+class CheckpointError(NoteError):
     """A checkpoint is malformed, or not signed by whom it should be."""
-
-    exit_code = 6
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Refuse, with `CheckpointError`, values that have no text."""
-        if not _ORIGIN.fullmatch(self.origin):
+        # Our key name is the origin.
+        if not KEY_NAME.fullmatch(self.origin):
             raise CheckpointError(f"{self.origin!r:.80} is not an origin: ASCII, no space, no plus")
         if isinstance(self.size, bool) or not 0 <= self.size < 1 << 63:
             raise CheckpointError(f"{self.size!r:.60} is not the size of a log")
@@ -61,7 +67,7 @@ class Checkpoint:
 
     def text(self) -> str:
         """Return the three lines that stand for the head."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+        return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
 
     def digest(self, domain: Domain) -> bytes:
         """Return the 32 bytes that are signed."""
@@ -78,6 +84,23 @@ class SignedCheckpoint:
     node: str
     note: str
 
+    def bears(self, key: VerifierKey) -> int:
+        """Check that `key` signed the note too; return when, as `VerifierKey.verify` does."""
+        text, lines = parse(self.note)
+        return key.verify(text.text(), lines)
+
+
+def with_lines(note: str, lines: Iterable[str]) -> str:
+    """Return a note with more signature lines, one a key at most, as many as it has room for."""
+    _, present = parse(note)
+    keys = {_key_of(line) for line in present}
+    for line in lines:
+        full = len(keys) >= _MAX_SIGNATURES or len(note) + len(line) >= _MAX_NOTE_CHARS
+        if not full and (key := _key_of(line)) not in keys:
+            keys.add(key)
+            note += f"{line}\n"
+    return note
+
 
 def checkpoint_domain(chain_id: int, anchor: str) -> Domain:
     """Return the EIP-712 domain of the `AuditAnchor` contract at `anchor`."""
@@ -85,10 +108,11 @@ def checkpoint_domain(chain_id: int, anchor: str) -> Domain:
 
 
 def sign(checkpoint: Checkpoint, signer: Signer, domain: Domain) -> SignedCheckpoint:
-    """Sign a head and write it as a note."""
-    signature = signer.sign_digest(checkpoint.digest(domain))
-    line = base64.b64encode(_key_hash(checkpoint.origin, signer.address) + signature).decode()
-    note = f"{checkpoint.text()}\n— {checkpoint.origin} {line}\n"
+    """Sign a head with the node's key and its note key, and write it as a note."""
+    signature, origin = signer.sign_digest(checkpoint.digest(domain)), checkpoint.origin
+    ours = signature_line(origin, _key_hash(origin, signer.address), signature)
+    line = note_key(signer, origin).line(checkpoint.text())
+    note = f"{checkpoint.text()}\n{ours}\n{line}\n"
     return SignedCheckpoint(checkpoint, signature, signer.address, note)
 
 
@@ -122,36 +146,35 @@ def parse(note: str) -> tuple[Checkpoint, tuple[str, ...]]:
         raise CheckpointError(f"{lines[1]!r:.60} is not the size of a log")
     checkpoint = Checkpoint(lines[0], int(lines[1]), _base64(lines[2]))
     rows = tuple(signatures[:-1].split("\n"))
-    if len(rows) > _MAX_SIGNATURES or not all(row.startswith("— ") for row in rows):
+    if len(rows) > _MAX_SIGNATURES or not all(row.startswith(DASH) for row in rows):
         raise CheckpointError(f"a note has 1 to {_MAX_SIGNATURES} lines that begin with a dash")
     return checkpoint, rows
 
 
 def _signature_of(checkpoint: Checkpoint, lines: tuple[str, ...], node: str) -> bytes:
-    wanted = _key_hash(checkpoint.origin, node)
-    for line in lines:
-        name, space, payload = line[2:].partition(" ")
-        if not space:
-            raise CheckpointError("a signature line has a name and base64")
-        data = _base64(payload)
-        if name == checkpoint.origin and data[:_KEY_HASH_BYTES] == wanted:
-            if len(data) != _KEY_HASH_BYTES + _SIGNATURE_BYTES:
-                raise CheckpointError(f"the signature line of {node} has {len(data)} bytes")
-            return data[_KEY_HASH_BYTES:]
-    raise CheckpointError(f"the checkpoint carries no signature by {node}")
+    try:
+        signature = signature_of(lines, checkpoint.origin, _key_hash(checkpoint.origin, node))
+    except NoteError as error:
+        raise CheckpointError(error.message) from error
+    if signature is None:
+        raise CheckpointError(f"the checkpoint carries no signature by {node}")
+    if len(signature) != _SIGNATURE_BYTES:
+        raise CheckpointError(f"the signature line of {node} has {len(signature)} bytes")
+    return signature
+
+
+def _key_of(line: str) -> tuple[str, bytes]:
+    name, _, payload = line.removeprefix(DASH).partition(" ")
+    return name, _base64(payload)[:KEY_HASH_BYTES]
 
 
 def _key_hash(name: str, node: str) -> bytes:
-    """Return C2SP's four bytes that tell keys apart."""
-    public = bytes.fromhex(node.removeprefix("0x"))
-    return hashlib.sha256(name.encode() + b"\n" + _SIGNATURE_TYPE + public).digest()[:4]
+    """Return C2SP's four bytes for the node's Ethereum key."""
+    return key_hash(name, _SIGNATURE_TYPE + bytes.fromhex(node.removeprefix("0x")))
 
 
 def _base64(text: str) -> bytes:
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise CheckpointError(f"{text!r:.80} is not base64") from error
-    if base64.b64encode(data).decode() != text:
-        raise CheckpointError(f"{text!r:.80} is not canonical base64")
-    return data
+        return decode_base64(text)
+    except NoteError as error:
+        raise CheckpointError(error.message) from error

@@ -13,9 +13,8 @@ of the same value is refused, so that one document has one text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from json.encoder import encode_basestring as _quoted
 from typing import Annotated, Any, ClassVar, Self, TypeAlias, get_type_hints
 
 from inference.audit.kinds import (
@@ -26,6 +25,8 @@ from inference.audit.kinds import (
     FormatError,
     Kind,
     TextKind,
+    quoted,
+    text_of,
 )
 from registry.signing.canonical import JsonObject, JsonValue
 
@@ -44,6 +45,7 @@ __all__ = (
     "Kind",
     "ListKind",
     "NestedKind",
+    "OptionalKind",
     "Remark",
     "Signature",
     "Text",
@@ -74,11 +76,11 @@ class Document:
     FORMAT: ClassVar[str] = ""
     # Field name → (JSON key, kind), filled from the annotations when a subclass is made.
     FIELDS: ClassVar[dict[str, tuple[str, Kind]]] = {}
-    # In the order of the keys: what stands before a value, its field's name and key, its kind.
-    _ORDER: ClassVar[tuple[tuple[str, str, str, Kind], ...]] = ()
+    # In the order of the keys: what stands before a value, its field's name and key, and what
+    # makes its text.
+    _ORDER: ClassVar[tuple[tuple[str, str, str, Callable[[object, str], str]], ...]] = ()
     # The canonical text; no annotation of an instance, so that it is no field.
     _text: ClassVar[str]
-    _END: ClassVar[str] = "{}"
 
     def __init_subclass__(cls) -> None:
         """Read the annotations once."""
@@ -88,20 +90,31 @@ class Document:
             for n, h in hints.items()
             if not n.isupper() and not n.startswith("_")
         }
-        cls._ORDER, cls._END = _order(cls.FORMAT, cls.FIELDS)
+        listed = [(key, name, kind) for name, (key, kind) in cls.FIELDS.items()]
+        if cls.FORMAT:
+            listed.append(("format", "FORMAT", TextKind(r".*")))
+        # Keys are ASCII: whichever way they are compared, this is their canonical order.
+        cls._ORDER = tuple(
+            (f"{quoted(key)}:", name, key, text_of(kind))
+            for key, name, kind in sorted(listed, key=_key)
+        )
 
     def __post_init__(self) -> None:
         """Refuse, with `FormatError`, values that could not be written; keep what they become."""
-        pieces = [
-            before + kind.text(getattr(self, name), key) for before, name, key, kind in self._ORDER
+        members = [
+            before + text
+            for before, name, key, make in self._ORDER
+            if (text := make(getattr(self, name), key))
         ]
-        object.__setattr__(self, "_text", "".join(pieces) + self._END)
+        object.__setattr__(self, "_text", f"{{{','.join(members)}}}")
 
     def to_json(self) -> JsonObject:
         """Return the JSON object, keys in camelCase."""
         result: JsonObject = {"format": self.FORMAT} if self.FORMAT else {}
         for name, (key, kind) in self.FIELDS.items():
-            result[key] = kind.dump(getattr(self, name), key)
+            value = getattr(self, name)
+            if value is not None or not isinstance(kind, OptionalKind):
+                result[key] = kind.dump(value, key)
         return result
 
     @property
@@ -119,15 +132,25 @@ class Document:
                 path, f"format {value.get('format')!r:.60} is not {cls.FORMAT}, the one known here"
             )
         keys = {key for key, _ in cls.FIELDS.values()} | ({"format"} if cls.FORMAT else set())
-        if value.keys() != keys:
-            odd = sorted(str(key) for key in value.keys() ^ keys)[0]
+        odd = value.keys() ^ keys
+        if odd and (odd := odd - (cls.may_lack() - value.keys())):
+            first = min(map(str, odd))
             raise FormatError(
-                path, f"field {odd!r:.60} is {'unknown' if odd in value else 'missing'}"
+                path, f"field {first!r:.60} is {'unknown' if first in value else 'missing'}"
             )
         prefix = f"{path}." if path else ""
-        return cls(
-            **{n: kind.load(value[key], prefix + key) for n, (key, kind) in cls.FIELDS.items()}
-        )
+        loaded = {
+            name: kind.load(value[key], prefix + key)
+            for name, (key, kind) in cls.FIELDS.items()
+            if key in value
+        }
+        return cls(**loaded)
+
+    @classmethod
+    def may_lack(cls) -> frozenset[str]:
+        """Return the JSON keys that may be absent."""
+        kinds = cls.FIELDS.values()
+        return frozenset(key for key, kind in kinds if isinstance(kind, OptionalKind))
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
@@ -188,22 +211,23 @@ class ListKind:
         return tuple(self.document.from_json(item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
-def _order(
-    form: str, named: Mapping[str, tuple[str, Kind]]
-) -> tuple[tuple[tuple[str, str, str, Kind], ...], str]:
-    """Return the fields in the order of their keys, which are ASCII, and what stands at the end."""
-    order: list[tuple[str, str, str, Kind]] = []
-    written = "{"
-    keys = {key: (name, kind) for name, (key, kind) in named.items()}
-    for key in sorted([*keys, "format"] if form else keys):
-        written += f"{_quoted(key)}:"
-        if key in keys:
-            name, kind = keys[key]
-            order.append((written, name, key, kind))
-            written = ","
-        else:
-            written += f"{_quoted(form)},"
-    return tuple(order), written.removesuffix(",") + "}"
+@dataclass(frozen=True)
+class OptionalKind:
+    """What may be absent: None in Python, no key in JSON. The field's default is None."""
+
+    kind: Kind
+
+    def text(self, value: object, path: str) -> str:
+        """Return the text of what is there, nothing for what is not."""
+        return "" if value is None else text_of(self.kind)(value, path)
+
+    def dump(self, value: object, path: str) -> JsonValue:
+        """Return the JSON value of what is there."""
+        return self.kind.dump(value, path)
+
+    def load(self, value: object, path: str) -> object:
+        """Return the value of what is there."""
+        return self.kind.load(value, path)
 
 
 def remark(text: str) -> str:
@@ -222,3 +246,7 @@ def _kind(hint: Any) -> Kind:
         kind: Kind = hint.__metadata__[0]
         return kind
     return NestedKind(hint)
+
+
+def _key(listed: tuple[str, str, Kind]) -> str:
+    return listed[0]

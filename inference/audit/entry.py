@@ -7,6 +7,7 @@ receipt         `{receipt, signature}`: what the payer got, less the salts
 settlement      claims booked and tokens moved: claims, transactions, gas
 anchor          a checkpoint that was written on chain: size, root, transaction
 incident        the node noticed something wrong with itself
+refusal         the node did not disclose a call to an auditor who had a right to it
 start           a node opened the log: node, origin, chain, software version
 ==============  ====================================================================
 
@@ -15,6 +16,7 @@ No body holds a prompt or an answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,10 +30,14 @@ RECEIPT: Final = "receipt"
 SETTLEMENT: Final = "settlement"
 ANCHOR: Final = "anchor"
 INCIDENT: Final = "incident"
+REFUSAL: Final = "refusal"
 START: Final = "start"
-KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, START})
-# A receipt takes about 2 KiB, a claim of a hundred channels about 20: the rest is margin.
-MAX_BYTES: Final = 256 * 1024
+KINDS: Final = frozenset({RECEIPT, SETTLEMENT, ANCHOR, INCIDENT, REFUSAL, START})
+# The length that a tile's entry bundle can tell. A receipt takes 16 KiB at the most, a claim of the
+# 200 channels that fit a transaction 37: what the node has to say always fits.
+MAX_BYTES: Final = 65_535
+# Older logs may hold larger ones.
+_MAX_READ_BYTES: Final = 256 * 1024
 _KEYS: Final = frozenset({"format", "seq", "kind", "body"})
 
 
@@ -50,10 +56,13 @@ class Entry:
         if self.kind not in KINDS:
             raise FormatError("kind", f"{self.kind!r:.60} is not a kind of entry known here")
 
+    def to_json(self) -> JsonObject:
+        """Return the JSON object."""
+        return {"format": FORMAT, "seq": self.seq, "kind": self.kind, "body": self.body}
+
     def encode(self) -> bytes:
         """Return the canonical bytes. Raises `CanonicalError` for a body that has none."""
-        data = encode({"format": FORMAT, "seq": self.seq, "kind": self.kind, "body": self.body})
-        return _bounded(data)
+        return _bounded(encode(self.to_json()))
 
     def leaf(self) -> bytes:
         """Return the 32-byte leaf hash."""
@@ -83,14 +92,21 @@ def _bounded(data: bytes) -> bytes:
 def parse_entry(data: bytes) -> Entry:
     """Read one entry's bytes. Raises `FormatError` for anything but one canonical entry."""
     try:
-        value = decode_object(data, max_bytes=MAX_BYTES)
+        value = decode_object(data, max_bytes=_MAX_READ_BYTES)
     except CanonicalError as error:
         raise FormatError("entry", str(error)) from error
+    return entry_from(value)
+
+
+def entry_from(value: object) -> Entry:
+    """Read a decoded entry. Raises `FormatError` for anything but one entry."""
+    if not isinstance(value, Mapping):
+        raise FormatError("entry", "not an object")
     if value.get("format") != FORMAT:
         raise FormatError("format", f"{value.get('format')!r:.60} is not {FORMAT}")
     if value.keys() != _KEYS:
-        odd = sorted(value.keys() ^ _KEYS)[0]
-        raise FormatError(odd, "unknown field" if odd in value else "missing")
+        odd = min(map(str, value.keys() ^ _KEYS))
+        raise FormatError(odd[:60], "unknown field" if odd in value else "missing")
     seq, kind, body = value["seq"], value["kind"], value["body"]
     if not isinstance(seq, int) or not isinstance(kind, str) or not isinstance(body, dict):
         raise FormatError("entry", "seq is an integer, kind is text, body is an object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from json.encoder import encode_basestring as quoted
@@ -11,7 +12,7 @@ from typing import Protocol
 from eth_utils.address import to_checksum_address
 
 from inference.errors import NodeError
-from registry.signing.canonical import MAX_INTEGER, JsonValue
+from registry.signing.canonical import MAX_INTEGER, JsonValue, encode
 
 # Decimal digits of the largest uint256: bounds the work of int().
 _AMOUNT_DIGITS = 78
@@ -29,16 +30,26 @@ class FormatError(NodeError):
 
 
 class Kind(Protocol):
-    """How one field's value looks in Python and in JSON. All raise `FormatError`."""
+    """How one field's value looks in Python and in JSON. Both raise `FormatError`.
 
-    def text(self, value: object, path: str) -> str:
-        """Return the canonical text of what `dump` returns."""
+    A kind may have `text` beside, like `dump`, for the canonical text of what that returns.
+    """
 
     def dump(self, value: object, path: str) -> JsonValue:
         """Return the JSON value; refuses a Python value that does not fit."""
 
     def load(self, value: object, path: str) -> object:
         """Return the Python value; refuses every other spelling."""
+
+
+def text_of(kind: Kind) -> Callable[[object, str], str]:
+    """Return what makes the canonical text of a value of a kind."""
+
+    def encoded(value: object, path: str) -> str:
+        return encode(kind.dump(value, path)).decode()
+
+    own: Callable[[object, str], str] = getattr(kind, "text", encoded)
+    return own
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,27 @@
 """The log in the database: append, prove, sign the head.
 
 Nothing is kept in memory: each call reads what it needs inside the caller's transaction, so two
-processes may append in turn. An append writes the entry and every subtree it completes, one to
-log2(n) rows; a proof reads the at most 2·log2(n) rows it needs in two statements.
+processes may append in turn. What an append writes and a proof reads is O(log n) rows, see
+`stored_tree`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, func, select, update
 
 from inference.audit import merkle
-from inference.audit.checkpoint import Checkpoint, SignedCheckpoint
+from inference.audit.checkpoint import Checkpoint, SignedCheckpoint, parse, with_lines
 from inference.audit.entry import EncodedEntry, Entry
 from inference.audit.merkle import NodeSource, ProofError
-from inference.errors import NodeError
+from inference.audit.stored_tree import LogError, complete, read_nodes
 from inference.prepared import Prepared
-from inference.schema import checkpoints, log_entries, log_nodes
+from inference.schema import checkpoints, log_entries
+
+__all__ = ("AuditLog", "LogError", "LogPosition", "NextPosition")
 
 T = TypeVar("T")
 
@@ -34,19 +36,6 @@ _LAST: Final = Prepared(
     select(log_entries.c.seq, log_entries.c.leaf_hash).order_by(log_entries.c.seq.desc()).limit(1)
 )
 _ADD_ENTRY: Final = Prepared(log_entries.insert())
-_ADD_NODE: Final = Prepared(log_nodes.insert())
-_LEAF: Final = Prepared(
-    select(log_entries.c.leaf_hash).where(log_entries.c.seq == bindparam("position"))
-)
-_NODE: Final = Prepared(
-    select(log_nodes.c.hash).where(
-        log_nodes.c.level == bindparam("level"), log_nodes.c.position == bindparam("position")
-    )
-)
-
-
-class LogError(NodeError):
-    """An append or a checkpoint that would break the log's order."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class AuditLog:
         body = entry.encode()
         leaf = merkle.leaf_hash(body)
         _ADD_ENTRY.run(tx, {"seq": entry.seq, "leaf_hash": leaf, "body": body})
-        self._complete(tx, entry.seq, leaf)
+        complete(tx, entry.seq, leaf)
         return LogPosition(entry.seq, leaf, head.prev)
 
     def entry_bytes(self, tx: Connection, start: int, end: int) -> tuple[bytes, ...]:
@@ -134,15 +123,20 @@ class AuditLog:
         size = self.size(tx)
         return Checkpoint(self.origin, size, self.root(tx, size))
 
-    def save_checkpoint(self, tx: Connection, signed: SignedCheckpoint) -> None:
-        """Keep a signed head. Raises `LogError` when another root was signed for that size."""
+    def save_checkpoint(self, tx: Connection, signed: SignedCheckpoint) -> str:
+        """Keep a signed head; return its note, with all lines that were kept for it so far.
+
+        Raises `LogError` when another root was signed for that size.
+        """
         head = signed.checkpoint
         row = tx.execute(select(checkpoints.c.root).where(checkpoints.c.size == head.size)).first()
         if row is None:
             values = {"size": head.size, "root": head.root, "note": signed.note}
             tx.execute(checkpoints.insert(), values)
-        elif row[0] != head.root:
+            return signed.note
+        if row[0] != head.root:
             raise LogError(f"a checkpoint of size {head.size} with another root was signed before")
+        return self.add_lines(tx, head.size, parse(signed.note)[1])
 
     def note(self, tx: Connection, size: int | None = None) -> str | None:
         """Return the note of the largest checkpoint kept, or of that of `size`; None if none."""
@@ -150,6 +144,26 @@ class AuditLog:
         if size is not None:
             query = query.where(checkpoints.c.size == size)
         note: str | None = tx.execute(query).scalar()
+        return note
+
+    def add_lines(self, tx: Connection, size: int, lines: Iterable[str]) -> str:
+        """Add signature lines to the note kept for `size`, one a key; return it."""
+        note = self.note(tx, size)
+        if note is None:
+            raise LogError(f"no checkpoint of size {size} is kept")
+        note = with_lines(note, lines)
+        tx.execute(update(checkpoints).where(checkpoints.c.size == size).values(note=note))
+        return note
+
+    def publish(self, tx: Connection, size: int, at: int) -> None:
+        """Note that the checkpoint of `size` may be shown, at unix second `at`."""
+        row = checkpoints.c.size == size, checkpoints.c.published_at.is_(None)
+        tx.execute(update(checkpoints).where(*row).values(published_at=at))
+
+    def published(self, tx: Connection) -> str | None:
+        """Return the note of the largest published checkpoint; None if there is none."""
+        query = select(checkpoints.c.note).where(checkpoints.c.published_at.is_not(None))
+        note: str | None = tx.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).scalar()
         return note
 
     def mark_anchored(self, tx: Connection, size: int, tx_hash: str) -> None:
@@ -163,14 +177,6 @@ class AuditLog:
         query = select(func.max(checkpoints.c.size)).where(checkpoints.c.anchored_tx.is_not(None))
         return tx.execute(query).scalar() or 0
 
-    def _complete(self, tx: Connection, seq: int, leaf: bytes) -> None:
-        """Write the inner nodes that leaf `seq` completes, lowest first; one on average."""
-        value, position = leaf, seq
-        for level in range((seq + 1 & -(seq + 1)).bit_length() - 1):
-            value = merkle.node_hash(self._node(tx, level, position - 1), value)
-            position >>= 1
-            _ADD_NODE.run(tx, {"level": level + 1, "position": position, "hash": value})
-
     def _ask(self, tx: Connection, size: int, question: Callable[[NodeSource], T]) -> T:
         """Answer a question about the tree of `size`: first hear which nodes, then read them."""
         if size > (have := self.size(tx)):
@@ -182,30 +188,5 @@ class AuditLog:
             return GENESIS
 
         question(listen)
-        found = self._nodes(tx, wanted)
+        found = read_nodes(tx, wanted)
         return question(lambda level, position: found[level, position])
-
-    def _node(self, tx: Connection, level: int, position: int) -> bytes:
-        key = {"level": level, "position": position}
-        row = _NODE.first(tx, key) if level else _LEAF.first(tx, key)
-        if row is None:
-            raise LogError(f"the log lacks node {(level, position)}: its tables are damaged")
-        return bytes(row[0])
-
-    def _nodes(
-        self, tx: Connection, wanted: Collection[tuple[int, int]]
-    ) -> dict[tuple[int, int], bytes]:
-        """Read complete subtrees: leaves from the entries, inner nodes from their own table."""
-        found: dict[tuple[int, int], bytes] = {}
-        if leaves := [position for level, position in wanted if level == 0]:
-            query = select(log_entries.c.seq, log_entries.c.leaf_hash)
-            rows = tx.execute(query.where(log_entries.c.seq.in_(leaves)))
-            found.update(((0, row.seq), row.leaf_hash) for row in rows)
-        if inner := [key for key in wanted if key[0] > 0]:
-            table = log_nodes.c
-            query = select(table.level, table.position, table.hash)
-            rows = tx.execute(query.where(tuple_(table.level, table.position).in_(inner)))
-            found.update(((row.level, row.position), row.hash) for row in rows)
-        if missing := set(wanted) - found.keys():
-            raise LogError(f"the log lacks nodes {sorted(missing)[:4]}: its tables are damaged")
-        return found

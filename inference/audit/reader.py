@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import httpx
 
@@ -22,12 +22,17 @@ from inference.audit.document import (
     Digest,
     Document,
     FormatError,
+    Signature,
     Text,
+    TextKind,
 )
 from inference.audit.log import MAX_PAGE
+from inference.audit.note import VerifierKey
+from inference.audit.note_key import bound_key
 from inference.errors import NodeError
 from inference.price_facts import PriceOffer
 from inference.remote import bounded
+from registry.signing.typed_data import Domain
 
 # A page of a thousand entries is about 3 MiB.
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -64,6 +69,20 @@ class LogIdentity(Document):
 
 
 @dataclass(frozen=True)
+class KeyedLogIdentity(LogIdentity):
+    """As above, with the key of the log's C2SP notes and the node's signature over that key."""
+
+    FORMAT: ClassVar[str] = "weightproof/log@2"
+
+    vkey: Annotated[str, TextKind(r"[!-~]+", limit=300)]
+    vkey_signature: Signature
+
+    def note_key(self, node: str, domain: Domain) -> VerifierKey:
+        """Return the key, if `node` states it. Raises `NoteError`."""
+        return bound_key(self.vkey, self.vkey_signature, node, self.origin, domain)
+
+
+@dataclass(frozen=True)
 class LedgerState(Document):
     """What a node's ledger says of a channel when its log had `size` entries.
 
@@ -81,16 +100,20 @@ class LedgerState(Document):
 class LogReader:
     """A node's public endpoints. `client` carries the base address and the timeouts."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, *, cosigned: bool = False) -> None:
+        """Read by `client`; `cosigned` asks for heads that were shown to witnesses."""
         self._client = client
+        self._head = "/log/checkpoint" if cosigned else "/v1/log/checkpoint"
 
     def identity(self) -> LogIdentity:
         """Return whose log this is, by the node's own word."""
-        return self._get("/v1/log").document(LogIdentity)
+        answer = self._get("/v1/log")
+        keyed = answer.format() == KeyedLogIdentity.FORMAT
+        return answer.document(KeyedLogIdentity if keyed else LogIdentity)
 
     def note(self) -> str:
-        """Return the newest signed checkpoint."""
-        return self._get("/v1/log/checkpoint").text()
+        """Return the newest signed checkpoint, or the newest that witnesses were asked about."""
+        return self._get(self._head).text()
 
     def entries(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the bytes of entries [start, end); `BadAnswerError` when some are missing."""
@@ -177,6 +200,10 @@ class _Answer:
             return kind.from_json(self._object())
         except FormatError as error:
             raise self.bad(error.message) from error
+
+    def format(self) -> object:
+        """Return what the body says it is."""
+        return self._object().get("format")
 
     def texts(self, name: str) -> list[str]:
         """Return the list of texts in field `name`."""

@@ -42,7 +42,7 @@ def choose(
         raise GenerationError(NOT_NUMBERS)
     if sampling.is_plain and allowed is None:
         return peak.choice()
-    scores = _scores(logits, sampling, counts, allowed)
+    scores = compared(logits, sampling, counts, allowed)
     if sampling.temperature == 0:
         token, margin = _highest(scores)
     else:
@@ -79,7 +79,7 @@ def gumbel(seed: int, position: int, count: int, *, choice: int = 0) -> npt.NDAr
     return noise
 
 
-def _scores(
+def compared(
     logits: Logits,
     sampling: Sampling,
     counts: Mapping[int, int] | None,
@@ -105,15 +105,22 @@ def _highest(scores: npt.NDArray[np.float64]) -> tuple[int, float]:
 
 
 def _drawn(scores: npt.NDArray[np.float64], sampling: Sampling, position: int) -> tuple[int, float]:
+    scaled, kept = scale(scores, sampling)
+    token, ahead = draw(scaled, kept, position, sampling.seed, sampling.choice)
+    return int(token), float(ahead) * float(sampling.temperature)
+
+
+def scale(
+    scores: npt.NDArray[np.float64], sampling: Sampling
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return what noise is added to, 0 the highest, and which tokens are kept; empty means all."""
     # Subtracting the maximum first keeps small temperatures from overflowing.
-    temperature = float(sampling.temperature)
-    scaled = (scores - np.max(scores)) / temperature
+    scaled = (scores - np.max(scores)) / float(sampling.temperature)
     kept = _EVERY
     if sampling.top_k or sampling.top_p < 1:
         kept = np.empty(len(scaled), dtype=np.bool_)
         mark_kept(scaled, sampling.top_k, float(sampling.top_p), kept)
-    token, ahead = draw(scaled, kept, position, sampling.seed, sampling.choice)
-    return int(token), float(ahead) * temperature
+    return scaled, kept
 
 
 def _likeliest(logits: Logits, count: int) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Final
 from eth_utils.address import is_checksum_address
 
 from registry.chain.connection import Chain
+from registry.chain.dev_usd import ONE
 from registry.chain.devnet import set_code
 from registry.errors import ChainMismatchError, ConfigError, TransactionFailedError
 from registry.signing.canonical import JsonObject
@@ -20,13 +21,16 @@ from registry.signing.signer import ANVIL_CHAIN_ID, Signer
 # x402 batch-settlement: hard-coded in the clients as verifyingContract and deposit target.
 CANONICAL_CHANNELS: Final = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"
 CANONICAL_COLLECTOR: Final = "0x4020806089470a89826cB9fB1f4059150b550004"
+# What asking a node to answer on chain costs when it can: more than the gas of the answer.
+CHALLENGE_STAKE: Final = 5 * ONE
 
 
 @dataclass(frozen=True)
 class Deployment:
     """Where the contracts of one chain are. `dev_usd` exists on the devnet only.
 
-    `from_block` is where the search for their events may begin.
+    `node_registry` is None where nodes put up no bonds; `from_block` is where the search for their
+    events may begin.
     """
 
     chain_id: int
@@ -35,6 +39,7 @@ class Deployment:
     audit_anchor: str
     payment_channels: str
     deposit_collector: str
+    node_registry: str | None = None
     dev_usd: str | None = None
     from_block: int = 0
 
@@ -50,7 +55,7 @@ class Deployment:
         known = {field.name for field in fields(cls)}
         for name in value.keys() - known:
             raise ConfigError(f"a deployment has no field {name!r:.60}")
-        for name in known - value.keys() - {"dev_usd", "from_block"}:
+        for name in known - value.keys() - {"node_registry", "dev_usd", "from_block"}:
             raise ConfigError(f"the deployment lacks {name}", hint="deploy the contracts again")
         for name, item in value.items():
             if name in ("chain_id", "from_block"):
@@ -62,20 +67,35 @@ class Deployment:
         return cls(**value)
 
 
-def deploy(chain: Chain, signer: Signer) -> Deployment:
-    """Deploy every contract and return where they are. `signer` pays the gas."""
+def deploy(
+    chain: Chain,
+    signer: Signer,
+    *,
+    bond_token: str | None = None,
+    challenge_stake: int = CHALLENGE_STAKE,
+) -> Deployment:
+    """Deploy every contract and return where they are. `signer` pays the gas.
+
+    Bonds and stakes are of `bond_token`, on a devnet of its own token; without one there is no
+    NodeRegistry.
+    """
     from_block = chain.head().number
     registry = _create(chain, signer, "ModelRegistry")
     devnet = chain.chain_id == ANVIL_CHAIN_ID
     channels, collector = (_place if devnet else _settle_on)(chain, signer)
+    anchors = _create(chain, signer, "AuditAnchor")
+    dev_usd = _create(chain, signer, "DevUSD") if devnet else None
+    token = bond_token or dev_usd
+    bonds = (token, anchors, challenge_stake)
     return Deployment(
         chain_id=chain.chain_id,
         model_registry=registry,
         attestations=_create(chain, signer, "Attestations", registry),
-        audit_anchor=_create(chain, signer, "AuditAnchor"),
+        audit_anchor=anchors,
         payment_channels=channels,
         deposit_collector=collector,
-        dev_usd=_create(chain, signer, "DevUSD") if devnet else None,
+        node_registry=_create(chain, signer, "NodeRegistry", *bonds) if token else None,
+        dev_usd=dev_usd,
         from_block=from_block,
     )
 
@@ -92,6 +112,8 @@ def check(chain: Chain, deployment: Deployment) -> None:
     chain.contract("Attestations", deployment.attestations)
     chain.contract("AuditAnchor", deployment.audit_anchor)
     chain.contract("PaymentChannels", deployment.payment_channels)
+    if deployment.node_registry is not None:
+        chain.contract("NodeRegistry", deployment.node_registry)
 
 
 def _create(chain: Chain, signer: Signer, name: str, *arguments: object) -> str:

@@ -47,8 +47,19 @@ def encode(value: JsonValue) -> bytes:
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> JsonValue:
     """Parse bytes that must be the canonical text of a value; anything else is refused.
 
+    Raises `CanonicalError` with the reason: what `parse` raises, or not canonical.
+    """
+    value = parse(data, max_bytes=max_bytes)
+    if encode(value) != data:
+        raise CanonicalError("not canonical: spaces, key order or escapes differ from RFC 8785")
+    return value
+
+
+def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> JsonValue:
+    """Parse JSON that has a canonical text, however it is spaced and ordered.
+
     `max_bytes` bounds the work before parsing. Raises `CanonicalError` with the reason:
-    too large, not UTF-8, duplicate key, float, trailing bytes, too deep, or not canonical.
+    too large, not UTF-8, duplicate key, float, trailing bytes, or too deep.
     """
     if len(data) > max_bytes:
         raise CanonicalError(f"{len(data)} bytes of JSON, more than the {max_bytes} allowed")
@@ -67,8 +78,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> JsonValue:
         raise CanonicalError(f"not JSON: {error.msg} at byte {error.pos}") from error
     except RecursionError as error:
         raise CanonicalError(f"nested deeper than {MAX_DEPTH}") from error
-    if encode(value) != data:
-        raise CanonicalError("not canonical: spaces, key order or escapes differ from RFC 8785")
+    _check(value, depth=1)
     return value
 
 

@@ -6,6 +6,8 @@ contracts demand. Keys at rest are Web3 Secret Storage (eth-account keystore) fi
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 from functools import cache, lru_cache
@@ -87,6 +89,13 @@ class Signer:
     def secret(self) -> bytes:
         """Return the 32-byte key, for web3's transaction signing and official clients only."""
         return self._key.secret
+
+    def derived(self, purpose: str) -> bytes:
+        """Return 32 bytes that only this key's owner can know, others for each purpose.
+
+        HMAC-SHA256 under the key: who learns them learns nothing of the key or other purposes.
+        """
+        return hmac.digest(self._key.secret, purpose.encode(), hashlib.sha256)
 
 
 def recover(digest: bytes, signature: bytes) -> str:

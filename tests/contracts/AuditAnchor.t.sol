@@ -60,7 +60,7 @@ contract AuditAnchorTest is Deployed {
         anchor(10, "ten");
         bytes memory signed = signature(10, "forked");
         bytes4 refusal = IAuditAnchor.RootConflict.selector;
-        vm.expectRevert(abi.encodeWithSelector(refusal, bytes32("ten"), bytes32("forked")));
+        vm.expectRevert(abi.encodeWithSelector(refusal, bytes12("ten"), bytes32("forked")));
         anchors.anchor(ORIGIN, 10, "forked", signed);
     }
 
@@ -79,7 +79,7 @@ contract AuditAnchorTest is Deployed {
         assertNotEq(elsewhere, id);
         elsewhere = anchors.anchor("node.example/lag", 11, "eleven", signed);
         assertNotEq(elsewhere, anchors.logId(node, "node.example/lag"));
-        (uint64 size,,) = anchors.latest(id);
+        (uint64 size,,,) = anchors.latest(id);
         assertEq(size, 10);
     }
 
@@ -94,30 +94,44 @@ contract AuditAnchorTest is Deployed {
         assertEq(id, keccak256(abi.encode(node, ORIGIN)));
         bytes memory signed = signature(10, "ten");
         vm.expectEmit(address(anchors));
-        emit IAuditAnchor.Anchored(id, node, 10, "ten", ORIGIN);
+        emit IAuditAnchor.Anchored(id, node, 10, "ten", ORIGIN, signed);
         vm.prank(makeAddr("auditor"));
         assertEq(anchors.anchor(ORIGIN, 10, "ten", signed), id);
 
-        (uint64 size, uint64 anchoredAt, bytes32 root) = anchors.latest(id);
+        (uint64 size, uint48 anchoredAt, uint48 anchoredIn, bytes12 mark) = anchors.latest(id);
         assertEq(size, 10);
         assertEq(anchoredAt, block.timestamp);
-        assertEq(root, "ten");
+        assertEq(anchoredIn, block.number);
+        assertEq(mark, bytes12("ten"));
     }
 
     function test_a_log_grows() public {
         bytes32 id = anchor(10, "ten");
         skip(60);
+        vm.roll(block.number + 5);
         anchor(11, "eleven");
-        (uint64 size, uint64 anchoredAt, bytes32 root) = anchors.latest(id);
+        (uint64 size, uint48 anchoredAt, uint48 anchoredIn, bytes12 mark) = anchors.latest(id);
         assertEq(size, 11);
         assertEq(anchoredAt, block.timestamp);
-        assertEq(root, "eleven");
+        assertEq(anchoredIn, block.number);
+        assertEq(mark, bytes12("eleven"));
     }
 
     function test_a_log_that_was_never_anchored_reads_as_zero() public view {
-        (uint64 size, uint64 anchoredAt, bytes32 root) = anchors.latest("nobody");
-        assertEq(size + anchoredAt, 0);
-        assertEq(root, 0);
+        (uint64 size, uint48 anchoredAt, uint48 anchoredIn, bytes12 mark) = anchors.latest("nobody");
+        assertEq(size + anchoredAt + anchoredIn, 0);
+        assertEq(mark, 0);
+    }
+
+    function test_a_log_takes_one_word_of_the_contracts_storage() public {
+        anchor(10, "ten");
+        vm.record();
+        anchor(20_000, "later");
+        (, bytes32[] memory writes) = vm.accesses(address(anchors));
+        assertGt(writes.length, 0);
+        for (uint256 i; i < writes.length; ++i) {
+            assertEq(writes[i], writes[0]);
+        }
     }
 
     function testFuzz_only_a_larger_size_is_taken(uint64 first, uint64 second) public {
@@ -130,7 +144,7 @@ contract AuditAnchorTest is Deployed {
         } catch {
             assertLe(second, first);
         }
-        (uint64 size,,) = anchors.latest(id);
+        (uint64 size,,,) = anchors.latest(id);
         assertEq(size, first > second ? first : second);
     }
 }

@@ -14,7 +14,7 @@ contract AnchorActors is Deployed {
     address private _node;
     uint256 private _key;
     uint64[2] private _size;
-    bytes32[2] private _root;
+    bytes12[2] private _mark;
 
     /// @notice How many checkpoints were taken.
     uint256 public taken;
@@ -34,9 +34,9 @@ contract AnchorActors is Deployed {
         try anchors.anchor(_origins[which], size, root, abi.encodePacked(r, s, v)) {
             ++taken;
         } catch {}
-        (uint64 now_,, bytes32 current) = anchors.latest(anchors.logId(_node, _origins[which]));
-        if (now_ < _size[which] || (now_ == _size[which] && current != _root[which])) rewrote = true;
-        (_size[which], _root[which]) = (now_, current);
+        (uint64 now_,,, bytes12 current) = anchors.latest(anchors.logId(_node, _origins[which]));
+        if (now_ < _size[which] || (now_ == _size[which] && current != _mark[which])) rewrote = true;
+        (_size[which], _mark[which]) = (now_, current);
     }
 
     function _digest(uint256 which, uint64 size, bytes32 root) private view returns (bytes32) {

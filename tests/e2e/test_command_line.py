@@ -28,8 +28,8 @@ from tests.e2e.market import CHAT, Market
 from tests.registry.model_folders import write_dataset
 
 COMMANDS = ["devnet", "hash", "train", "register", "attest", "revoke", "verify", "show", "serve",
-            "models", "probe", "chat", "settle", "checkpoint", "audit", "demo", "key",
-            "top"]  # fmt: skip
+            "models", "probe", "chat", "settle", "checkpoint", "audit", "consent", "demo", "key",
+            "top", "log"]  # fmt: skip
 NOBODY = "0x" + 64 * "0"
 # Nothing listens on port 1.
 CLOSED = "http://127.0.0.1:1"

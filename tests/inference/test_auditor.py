@@ -23,7 +23,7 @@ from inference.audit.entry import Entry
 from inference.audit.merkle import verify_consistency
 from inference.audit.model_standing import Terms
 from inference.audit.reader import LogReader
-from inference.audit.replay import Disclosure, Made, Prepared
+from inference.audit.replay import Disclosure, Made, Prepared, Weighed
 from inference.audit.report import CheckResult, Report
 from inference.auditor import Questions, audit
 from inference.errors import RequestError, UnavailableError
@@ -415,11 +415,18 @@ class Machine:
     def __init__(self, ids: tuple[int, ...]) -> None:
         self.ids = ids
 
+    def weights(self, receipt: Receipt) -> bytes:
+        return receipt.model.resident_digest
+
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         return receipt.runtime
 
     def prepare(self, receipt: Receipt, request: bytes) -> Prepared:
         return Prepared(PROMPT_IDS, receipt.sampling)
+
+    def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
+        lost = tuple(0.0 if a == b else 9.0 for a, b in zip(claimed, self.ids, strict=False))
+        return Weighed(lost, "single")
 
     def generate(self, receipt: Receipt, prepared: Prepared, limit: int) -> Made:
         # Every choice was clear: none could be tipped.
@@ -433,8 +440,8 @@ def disclosed(signed: SignedReceipt, request: bytes = REQUEST) -> dict[str, Disc
 def test_tokens_that_the_weights_do_not_give_are_caught(node: AuditedNode) -> None:
     asked = Questions(disclosures=disclosed(node.sell()), replayer=Machine((1, 2, 3)))
     check = finding(node.audit(asked), 8)
-    assert "other tokens come out" in check.detail
-    assert check.evidence["firstDifference"] == 0
+    assert "the answer is not the model's" in check.detail
+    assert check.evidence["lost"] == ["9.0000", "9.0000"]
 
 
 def test_a_call_that_is_not_in_the_log_is_caught(node: AuditedNode, tmp_path: Path) -> None:

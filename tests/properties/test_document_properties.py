@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.audit.document import (
@@ -18,21 +18,32 @@ from inference.audit.document import (
     Document,
     ListKind,
     NestedKind,
+    OptionalKind,
     Remark,
     TextKind,
 )
 from inference.audit.entry import EncodedEntry, Entry
+from inference.audit.field_kinds import ManyKind
 from inference.offer_receipt import Offer, PaymentReceipt
 from inference.payments.x402 import decode_header, settle_response
 from inference.price_facts import PriceOffer
 from inference.receipt_format import PlannedReceipt, Receipt, ReceiptKind
-from inference.receipts import Salts, SignedReceipt
-from inference.resident_statement import ResidentStatement, ShapeKind
+from inference.receipts import ReceiptBundle, Salts, SignedReceipt
+from inference.resident_statement import ResidentStatement
 from registry.signing.canonical import MAX_INTEGER, encode
 from tests.inference.receipt_samples import ASSET, NODE, RECEIVER
 
 _REMARK = Remark.__metadata__[0]  # type: ignore[attr-defined]  # an Annotated alias
-KINDS = (Receipt, PlannedReceipt, PriceOffer, Offer, PaymentReceipt, Salts, ResidentStatement)
+KINDS = (
+    Receipt,
+    PlannedReceipt,
+    PriceOffer,
+    Offer,
+    PaymentReceipt,
+    Salts,
+    ResidentStatement,
+    ReceiptBundle,
+)
 
 
 def values(kind: object) -> st.SearchStrategy[Any]:
@@ -49,8 +60,10 @@ def values(kind: object) -> st.SearchStrategy[Any]:
             return st.binary(min_size=kind.size, max_size=kind.size)
         case AddressKind():
             return st.sampled_from([ASSET, NODE.address, RECEIVER])
-        case ShapeKind():
-            return st.lists(st.integers(0, MAX_INTEGER), max_size=4).map(tuple)
+        case ManyKind():
+            return st.lists(values(kind.kind), max_size=4).map(tuple)
+        case OptionalKind():
+            return st.none() | values(kind.kind)
         case ReceiptKind():
             return documents(Receipt) | documents(PlannedReceipt)
         case NestedKind():
@@ -67,6 +80,7 @@ def documents(kind: type[Document]) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_document_writes_the_canonical_text_of_its_json(
     kind: type[Document], data: st.DataObject
@@ -85,6 +99,7 @@ def test_free_text_is_quoted_as_canonical_json_quotes_it(text: str) -> None:
         assert any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+@settings(max_examples=25)
 @given(
     receipt=documents(Receipt) | documents(PlannedReceipt),
     signature=st.binary(min_size=65, max_size=65),

@@ -74,6 +74,10 @@ class Lanes:
         """Return an index."""
         return ir.Constant(I64, value)
 
+    def place(self, start: Any, count: int, step: Any) -> Any:
+        """Return the index `count` steps behind another."""
+        return self.ir.add(start, self.ir.mul(step, self.constant(count)))
+
     def load(self, pointer: Any, align: int = 4) -> Any:
         """Load sixteen numbers."""
         value = self.ir.load(self.ir.bitcast(pointer, VECTOR.as_pointer()))

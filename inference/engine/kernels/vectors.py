@@ -7,6 +7,7 @@ bounds: callers do.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from llvmlite import ir
@@ -14,11 +15,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from inference.engine.kernels.lanes import F32, I32, LANES, Lanes, spread_constant
+from inference.engine.kernels.unit import has_wide_registers
 
 # Columns of a weight panel: four vectors, so that six rows of sums fill the registers of AVX-512.
 PANEL: Final = 4 * LANES
 # Rows of one tile at most.
 ROWS: Final = 6
+# Vectors of a panel whose sums are in registers at a time, by rows: all where registers are wide,
+# elsewhere so many that eight registers add in turn, as the unit takes four cycles for each of two.
+_AT_ONCE: Final = {1: 4, 2: 2, 3: 2}
 
 _NOTHING: Final = spread_constant(0)
 
@@ -36,7 +41,8 @@ def tile(rows: int, *, adds: bool) -> Any:
     Meanwhile half as much as one panel is fetched from `ahead` on in `w`, so that memory works
     while the unit does.
     """
-    columns = PANEL // LANES
+    columns = PANEL // LANES if has_wide_registers() else _AT_ONCE.get(rows, 1)
+    strips = PANEL // LANES // columns
 
     @intrinsic
     def product(typing, x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead):
@@ -49,35 +55,34 @@ def tile(rows: int, *, adds: bool) -> Any:
             narrow, paired = w.dtype == types.uint16, x.dtype == types.uint16
             taken = 2 if paired else 1
             panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
-            xs = [
-                b.pointer(x, x_, builder.add(x_at_, builder.mul(x_step_, b.constant(row))))
-                for row in range(rows)
-            ]
+            steps = builder.sdiv(depth_, b.constant(taken))
+            xs = [b.pointer(x, x_, b.place(x_at_, row, x_step_)) for row in range(rows)]
+            # Half of a panel, shared between all steps of all strips.
+            fetched = taken * PANEL // 2 // strips
 
-            def body(k, sums):
-                place = builder.gep(later, [builder.mul(k, b.constant(taken * PANEL // 2))])
-                b.prefetch(place, 1 if narrow and not paired else 2)
+            def body(first, soon, k, sums):
+                place = builder.gep(soon, [builder.mul(k, b.constant(fetched))])
+                b.prefetch(place, max(1, fetched * (2 if narrow else 4) // 64))
                 weights = [
                     b.load_pairs(place) if paired else b.load_weights(place, narrow)
-                    for place in _places(b, panel, k, taken)
+                    for place in _places(b, panel, k, taken, first, columns)
                 ]
-                found = []
+                found, add = [], b.dot if paired else b.fma
                 for row in range(rows):
                     place = builder.gep(xs[row], [builder.mul(k, b.constant(taken))])
                     number = b.spread_pair(place) if paired else b.spread(builder.load(place))
-                    add = b.dot if paired else b.fma
-                    for c in range(columns):
-                        found.append(add(number, weights[c], sums[row * columns + c]))
+                    mine = sums[row * columns : (row + 1) * columns]
+                    found += [add(number, w, s) for w, s in zip(weights, mine, strict=True)]
                 return found
 
-            steps = builder.sdiv(depth_, b.constant(taken))
-            sums = b.loop(steps, [_NOTHING] * (rows * columns), body)
-            for row in range(rows):
-                start = builder.add(y_at_, builder.mul(y_step_, b.constant(row)))
-                for c in range(columns):
-                    place = b.pointer(y, y_, builder.add(start, b.constant(c * LANES)))
-                    value = sums[row * columns + c]
-                    b.store(builder.fadd(b.load(place), value) if adds else value, place)
+            for strip in range(strips):
+                first = strip * columns
+                soon = builder.gep(later, [builder.mul(steps, b.constant(strip * fetched))])
+                sums = b.loop(steps, [_NOTHING] * (rows * columns), partial(body, first, soon))
+                for row in range(rows):
+                    place = builder.add(b.place(y_at_, row, y_step_), b.constant(first * LANES))
+                    mine = sums[row * columns : (row + 1) * columns]
+                    _leave(b, mine, b.pointer(y, y_, place), adds)
             return context.get_dummy_value()
 
         return signature, code
@@ -85,12 +90,22 @@ def tile(rows: int, *, adds: bool) -> Any:
     return product
 
 
-def _places(b, panel, k, taken):
-    """Return where the vectors of a panel's `k`-th row lie; `taken` inputs make a row."""
-    first = b.ir.mul(k, b.constant(taken * PANEL))
+def _leave(b, sums, start, adds):
+    """Write vectors to `start` and behind it, or add them to what is there."""
+    for number, value in enumerate(sums):
+        place = b.ir.gep(start, [b.constant(number * LANES)])
+        b.store(b.ir.fadd(b.load(place), value) if adds else value, place)
+
+
+def _places(b, panel, k, taken, first, columns):
+    """Return where `columns` vectors of a panel's `k`-th row lie, from the `first` on.
+
+    `taken` inputs make a row.
+    """
+    row = b.ir.mul(k, b.constant(taken * PANEL))
     return [
-        b.ir.gep(panel, [b.ir.add(first, b.constant(taken * column * LANES))])
-        for column in range(PANEL // LANES)
+        b.ir.gep(panel, [b.ir.add(row, b.constant(taken * column * LANES))])
+        for column in range(first, first + columns)
     ]
 
 

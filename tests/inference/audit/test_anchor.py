@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from inference.audit.anchor import AnchorContract, log_id
+from inference.audit.anchor import AnchorContract, AnchorEvent, log_id
 from inference.audit.checkpoint import Checkpoint, checkpoint_domain, sign
 from inference.audit.transfers import transfers_in
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.errors import ChainMismatchError, TransactionFailedError
-from registry.signing.signer import Signer
+from registry.signing.signer import Signer, recover
 from tests.inference.receipt_samples import STRANGER
 
 SENDER = Signer.anvil(0, chain_id=31337)
@@ -107,3 +107,40 @@ def test_a_transaction_that_is_not_mined_moved_nothing(
     chain: Chain, deployment: Deployment
 ) -> None:
     assert transfers_in(chain, b"\x01" * 32, str(deployment.dev_usd)) == ()
+
+
+def test_an_endpoint_that_drops_the_event_of_an_anchor_is_not_believed(
+    anchors: AnchorContract, node: Signer
+) -> None:
+    anchors.anchor(SENDER, sign(head(5, 1), node, anchors.domain))
+
+    class Forgetful(AnchorContract):
+        def _events(self, *asked: object) -> tuple[AnchorEvent, ...]:
+            return ()
+
+    with pytest.raises(ChainMismatchError, match="has no event"):
+        Forgetful(anchors.chain, anchors.address).latest(node.address, ORIGIN)
+
+
+def test_an_event_carries_the_signature_that_makes_an_anchor_evidence(
+    anchors: AnchorContract, node: Signer
+) -> None:
+    signed = sign(head(5, 1), node, anchors.domain)
+    receipt = anchors.anchor(SENDER, signed)
+    (written,) = anchors.anchored_in(receipt)
+    assert written.signature == signed.signature
+    assert recover(signed.checkpoint.digest(anchors.domain), written.signature) == node.address
+
+
+def test_anchoring_ten_thousand_receipts_at_a_time_costs_less_than_five_gas_a_call(
+    anchors: AnchorContract, node: Signer
+) -> None:
+    """The whole transaction; the first of a log pays for the word it is kept in."""
+    gas = []
+    for count in range(1, 4):
+        at = Checkpoint(ORIGIN, count * 10_000, b"\xfe" * 31 + bytes([count]))
+        gas.append(anchors.anchor(SENDER, sign(at, node, anchors.domain)).gas_used)
+    # contracts/README.md names these figures.
+    assert gas[0] < 58_500
+    assert max(gas[1:]) < 41_500
+    assert max(gas[1:]) <= 5 * 10_000

@@ -166,11 +166,11 @@ def test_checkpoints_are_kept_and_marked_as_anchored(database: Database) -> None
 
 def test_a_page_of_large_entries_ends_early(database: Database) -> None:
     def large(tx: Connection) -> None:
-        for seq in range(40):
-            LOG.append(tx, Entry(seq, INCIDENT, {"detail": "x" * 250_000}))
+        for seq in range(150):
+            LOG.append(tx, Entry(seq, INCIDENT, {"detail": "x" * 65_000}))
 
     database.write_now(large)
-    first = database.read(lambda tx: LOG.entry_bytes(tx, 0, 40))
-    assert len(first) == 34
-    rest = database.read(lambda tx: LOG.entry_bytes(tx, len(first), 40))
-    assert [parse_entry(data).seq for data in rest] == list(range(34, 40))
+    first = database.read(lambda tx: LOG.entry_bytes(tx, 0, 150))
+    assert len(first) == 129
+    rest = database.read(lambda tx: LOG.entry_bytes(tx, len(first), 150))
+    assert [parse_entry(data).seq for data in rest] == list(range(129, 150))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
 
-from inference.audit.replay import CLEAR_MARGIN, Disclosure, Made, Prepared, replay
+from inference.audit.document import FormatError
+from inference.audit.margin_test import HALF, HonestTokens, ModelThresholds, Thresholds
+from inference.audit.replay import Disclosure, Made, Prepared, Weighed, replay, shown_in
 from inference.errors import AuditError
 from inference.receipt_format import Receipt, RuntimeFacts
 from inference.receipts import SignedReceipt, issue, token_digest
@@ -21,6 +24,10 @@ from tests.inference.receipt_samples import (
 )
 
 DISCLOSED = Disclosure(REQUEST, SALTS.request, OUTPUT_IDS)
+HONEST_TOKENS = HonestTokens("0.01", "0.05", 100, 1000)
+OTHERS = ModelThresholds("others", bytes(32), HONEST_TOKENS, HONEST_TOKENS)
+# Of four tokens 0.01 + 4 · 0.05 / 2 is honest.
+RULE = Thresholds("1", "4", (), OTHERS)
 
 
 def signed(**changes: object) -> SignedReceipt:
@@ -37,7 +44,12 @@ class Bigram:
     temperature: str = "0"
     threads: int = 1
     exact: bool = False
-    margin: float = 0.1
+    lost: float = 9.0
+    fault: str = ""
+    resident: bytes = b"\x03" * 32
+
+    def weights(self, receipt: Receipt) -> bytes:
+        return self.resident
 
     def runtime(self, receipt: Receipt) -> RuntimeFacts:
         return replace(receipt.runtime, threads=self.threads)
@@ -51,7 +63,14 @@ class Bigram:
         ids = [prepared.prompt_ids[-1] * 31 % self.modulus]
         while len(ids) < limit:
             ids.append(ids[-1] * 31 % self.modulus)
-        return Made(tuple(ids), (self.margin,) * len(ids))
+        return Made(tuple(ids), (0.1,) * len(ids))
+
+    def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
+        """Like a reference, each token by those claimed before it."""
+        before = (prepared.prompt_ids[-1], *claimed)
+        pairs = zip(claimed, before, strict=False)
+        lost = [0.0 if id == last * 31 % self.modulus else self.lost for id, last in pairs]
+        return Weighed(tuple(lost), HALF, self.fault)
 
 
 HONEST = Bigram().generate(signed().receipt, Prepared(PROMPT_IDS, call().sampling), 8).ids
@@ -74,6 +93,7 @@ def test_other_tokens_are_shown_with_the_first_that_differs() -> None:
     assert caught.value.evidence["firstDifference"] == 5
     assert caught.value.evidence["replayedIds"] == list(HONEST)
     assert caught.value.evidence["receipt"] == answered(lie).public()
+    assert caught.value.evidence["shown"]["outputIds"] == list(lie)
 
 
 def test_an_answer_that_stopped_early_is_shown() -> None:
@@ -85,7 +105,13 @@ def test_an_answer_that_stopped_early_is_shown() -> None:
 def test_ids_that_are_not_the_receipts_are_not_used_as_evidence() -> None:
     with pytest.raises(AuditError) as caught:
         replay(answered((9, 9)), Disclosure(REQUEST, SALTS.request, (1, 2)), Bigram())
-    assert "claimedIds" not in caught.value.evidence
+    assert "firstDifference" not in caught.value.evidence
+
+
+def test_other_weights_in_memory_than_the_chain_records_are_shown() -> None:
+    with pytest.raises(AuditError, match="other weights than the chain records") as caught:
+        replay(answered(HONEST), DISCLOSED, Bigram(resident=b"\x09" * 32))
+    assert caught.value.evidence["recordedWeights"] == "0x" + "09" * 32
 
 
 def test_another_prompt_than_was_asked_is_shown() -> None:
@@ -106,14 +132,73 @@ def test_a_request_that_is_not_the_receipts_decides_nothing() -> None:
         assert "not the one it is about" in found.detail
 
 
-def test_another_runtime_decides_nothing_when_tokens_differ() -> None:
-    found = replay(answered((1, 2)), DISCLOSED, Bigram(threads=2))
+def test_a_call_that_was_not_served_has_no_answer_to_replay() -> None:
+    found = replay(answered((), "failed"), DISCLOSED, Bigram())
     assert not found.same
-    assert "another runtime" in found.detail
+    assert "made no answer" in found.detail
+
+
+def test_in_another_runtime_tokens_that_lose_by_much_are_shown() -> None:
+    lie = (*HONEST[:2], 1, 2)
+    disclosed = Disclosure(REQUEST, SALTS.request, lie)
+    with pytest.raises(AuditError, match=r"lose 0\.5000 logits each, 0\.1100 are honest") as caught:
+        replay(answered(lie), disclosed, Bigram(threads=2), RULE)
+    assert caught.value.evidence["lost"] == ["0.0000", "0.0000", "9.0000", "9.0000"]
+    verdict = {"score": "0.500000", "bound": "0.110000", "tokens": 4, "measured": "other models"}
+    assert caught.value.evidence["verdict"] == verdict
+
+
+def test_tokens_that_could_not_come_are_shown() -> None:
+    disclosed = Disclosure(REQUEST, SALTS.request, (1, 2))
+    with pytest.raises(AuditError, match="not the model's") as caught:
+        replay(answered((1, 2)), disclosed, Bigram(threads=2, lost=float("inf")), RULE)
+    assert caught.value.evidence["lost"] == ["cannot be", "cannot be"]
+
+
+def test_an_answer_that_ends_where_the_model_does_not_is_shown_in_every_runtime() -> None:
+    disclosed = Disclosure(REQUEST, SALTS.request, HONEST)
+    with pytest.raises(AuditError, match="it stops where the model goes on"):
+        replay(
+            answered(HONEST),
+            disclosed,
+            Bigram(threads=2, fault="it stops where the model goes on"),
+            RULE,
+        )
+
+
+def test_the_evidence_convinces_a_third_party_who_has_the_model() -> None:
+    lie = (*HONEST[:2], 1, 2)
+    with pytest.raises(AuditError) as caught:
+        replay(answered(lie), Disclosure(REQUEST, SALTS.request, lie), Bigram(threads=2), RULE)
+    signed, shown = shown_in(json.loads(json.dumps(caught.value.evidence)))
+    with pytest.raises(AuditError) as again:
+        replay(signed, shown, Bigram(threads=2), RULE)
+    assert again.value.evidence == caught.value.evidence
+    for wrong in ({}, {"receipt": signed.public()}, {"receipt": signed.public(), "shown": {}}):
+        with pytest.raises(FormatError):
+            shown_in(wrong)
+
+
+def test_without_its_tokens_an_answer_of_another_runtime_decides_nothing() -> None:
+    for shown in (None, (7, 7)):
+        disclosed = Disclosure(REQUEST, SALTS.request, shown)
+        found = replay(answered((1, 2)), disclosed, Bigram(threads=2), RULE)
+        assert not found.same
+        assert "its own were not shown" in found.detail
+
+
+def test_an_honest_call_of_another_arithmetic_is_accepted() -> None:
+    tipped = (*HONEST[:3], HONEST[3] ^ 1)
+    disclosed = Disclosure(REQUEST, SALTS.request, tipped)
+    found = replay(answered(tipped), disclosed, Bigram(threads=2, lost=0.3), RULE)
+    assert found.same
+    assert found.weighed
+    assert "0.0750 logits each, 0.1100 are honest" in found.detail
 
 
 def test_an_honest_call_replays_whole_and_in_part() -> None:
     assert replay(answered(HONEST), DISCLOSED, Bigram()).same
+    assert not replay(answered(HONEST), DISCLOSED, Bigram(threads=2)).weighed
     assert replay(answered(HONEST), DISCLOSED, Bigram(threads=2)).same
     assert replay(answered(HONEST[:3], "partial"), DISCLOSED, Bigram()).same
 
@@ -122,16 +207,3 @@ def test_exactness_that_was_asked_must_be_stated() -> None:
     with pytest.raises(AuditError, match="exactness was asked"):
         replay(answered(HONEST, runtime=SHARED), DISCLOSED, Bigram(exact=True))
     assert replay(answered(HONEST), DISCLOSED, Bigram(exact=True)).same
-
-
-def test_beside_other_calls_only_the_loss_of_a_clear_choice_is_shown() -> None:
-    lie = (*HONEST[:5], 1, 2, 3)
-    disclosed = Disclosure(REQUEST, SALTS.request, lie)
-    shared = answered(lie, runtime=SHARED)
-    found = replay(shared, disclosed, Bigram(margin=CLEAR_MARGIN))
-    assert not found.same
-    assert "tipped" in found.detail
-    with pytest.raises(AuditError, match="other tokens"):
-        replay(shared, disclosed, Bigram(margin=CLEAR_MARGIN + 0.1))
-    # Who does not show the tokens cannot say which choice was lost.
-    assert not replay(shared, Disclosure(REQUEST, SALTS.request), Bigram(margin=9.0)).same

@@ -16,6 +16,7 @@ class Steps:
     done: list[str] = field(default_factory=list)
     now: float = 1_000.0
     odd: Exception | None = None
+    entries: int = 0
 
     def rescue(self) -> None:
         self._do("rescue")
@@ -25,6 +26,13 @@ class Steps:
 
     def anchor(self) -> None:
         self._do("anchor")
+        self.entries = 0
+
+    def unanchored(self) -> int:
+        return self.entries
+
+    def answer(self) -> None:
+        self._do("answer")
 
     def clock(self) -> float:
         return self.now
@@ -95,3 +103,62 @@ def test_an_odd_error_is_told_by_its_kind_and_ends_nothing() -> None:
     steps.go(rounds, 200)
     assert "tick" in steps.done
     assert rounds.error == ""
+
+
+def limits(*broken: str) -> tuple[Steps, Rounds]:
+    """A thousand entries or ten minutes, whichever comes first."""
+    steps = Steps(set(broken))
+    rounds = Rounds(
+        steps, look_s=15, every_s=60, clock=steps.clock, anchor_every=1_000, anchor_every_s=600
+    )
+    return steps, rounds
+
+
+def anchored_at(steps: Steps, rounds: Rounds, seconds: int, *, entries: int) -> list[float]:
+    """Let time pass with so many new entries a second; return when heads were anchored."""
+    began, found, count = steps.now, [], steps.done.count("anchor")
+    while steps.now < began + seconds:
+        steps.now += rounds.pause_s()
+        steps.entries += int(rounds.pause_s()) * entries
+        rounds.go()
+        if steps.done.count("anchor") > count:
+            count += 1
+            found.append(steps.now - began)
+    return found
+
+
+def test_a_slow_log_is_anchored_when_its_time_has_come() -> None:
+    steps, rounds = limits()
+    assert anchored_at(steps, rounds, 1_800, entries=1) == [600, 1_200, 1_800]
+    assert steps.done.count("tick") == 30
+
+
+def test_a_fast_log_is_anchored_when_it_has_entries_enough() -> None:
+    steps, rounds = limits()
+    assert anchored_at(steps, rounds, 300, entries=10) == [105, 210]
+
+
+def test_the_time_counts_from_the_last_anchor_whatever_caused_it() -> None:
+    steps, rounds = limits()
+    assert anchored_at(steps, rounds, 105, entries=10) == [105]
+    assert anchored_at(steps, rounds, 600, entries=0) == [600]
+
+
+def test_an_anchor_that_fails_is_tried_again_and_made_up_for() -> None:
+    steps, rounds = limits("anchor")
+    assert anchored_at(steps, rounds, 900, entries=1) == []
+    assert "anchor fails for" in rounds.error
+    steps.broken.clear()
+    assert len(anchored_at(steps, rounds, 60, entries=1)) == 1
+    assert rounds.error == ""
+
+
+def test_challenges_are_answered_at_every_look_whatever_else_fails() -> None:
+    steps, rounds = make("rescue", "tick")
+    rounds.answer = steps.answer
+    steps.go(rounds, 60)
+    assert "answer" in steps.done
+    looks = steps.done.count("answer")
+    steps.broken.clear()
+    steps.go(rounds, 120)
+    assert steps.done.count("answer") > looks

@@ -1,0 +1,1 @@
+"""What `measure_replay.py` is made of."""
