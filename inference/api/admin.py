@@ -88,7 +88,7 @@ def router(node: Node) -> APIRouter:
 
     async def ordered(request: Request, action: str) -> bytes | Response:
         """Return the body of a command that the operator signed, else the refusal."""
-        body = await read_body(request.scope["headers"], request.receive, MAX_BODY_BYTES)
+        body = await read_body(request, MAX_BODY_BYTES)
         try:
             if request.url.query:
                 raise OperatorRefusedError("commands have no query")

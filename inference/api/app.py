@@ -30,7 +30,7 @@ from inference.api import (
     tiles,
     wallet,
 )
-from inference.api.body import read_body
+from inference.api.body import take_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
 from inference.api.cors import open_to_pages
@@ -118,7 +118,7 @@ def _paid(
     timeout_s = node.config.door.body_timeout_s
 
     async def post(headers: Headers, receive: Receive) -> Response:
-        body = await read_body(headers, receive, limit, timeout_s=timeout_s)
+        body = await take_body(headers, receive, limit, timeout_s=timeout_s)
         ask = parse(kind, body)
         call = Call(
             url=url,

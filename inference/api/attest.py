@@ -33,10 +33,7 @@ def router(node: Node) -> APIRouter:
 
     @routes.post("/v1/models/{name}/attest", response_model=None)
     async def attest(name: str, request: Request) -> Response:
-        ask = parse(
-            AttestRequest,
-            await read_body(request.scope["headers"], request.receive, _MAX_BODY_BYTES),
-        )
+        ask = parse(AttestRequest, await read_body(request, _MAX_BODY_BYTES))
         try:
             signed = await node.witness.testify(name, bytes.fromhex(ask.nonce[2:]), ask.tensors)
         except TooManyQuestionsError as error:

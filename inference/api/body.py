@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from inference.api.direct import Headers, header
 from inference.errors import BodyTooLargeError, BodyTooSlowError
 
 
-async def read_body(
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the body of a request as `take_body` does."""
+    return await take_body(request.scope["headers"], request.receive, limit)
+
+
+async def take_body(
     headers: Headers, receive: Receive, limit: int, *, timeout_s: int = 30
 ) -> bytes:
     """Read at most `limit` bytes; a larger body is refused before it is read.

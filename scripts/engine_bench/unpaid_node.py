@@ -80,10 +80,7 @@ class UnpaidNode:
 
     async def chat(self, request: Request) -> Response:
         """Answer as the node does, but for the payment and its receipt."""
-        ask = parse(
-            ChatRequest,
-            await read_body(request.scope["headers"], request.receive, self.max_body_bytes),
-        )
+        ask = parse(ChatRequest, await read_body(request, self.max_body_bytes))
         work = await prepare(self.entry, ask)
         if work.streams:
             return EventStream(_events(work), {})
@@ -92,9 +89,7 @@ class UnpaidNode:
 
     async def in_process(self, request: Request) -> Response:
         """Run {prompts, max_tokens, exact, payer} as a closed loop: one task for each list."""
-        asked = json.loads(
-            await read_body(request.scope["headers"], request.receive, self.max_body_bytes)
-        )
+        asked = json.loads(await read_body(request, self.max_body_bytes))
         sampling = Sampling(max_tokens=asked["max_tokens"], temperature=Decimal(0))
 
         async def work(texts: Sequence[str]) -> list[Call]:

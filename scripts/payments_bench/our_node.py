@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive
 
 from inference.api.app import create_app
-from inference.api.body import read_body
+from inference.api.body import take_body
 from inference.api.classify import prepare
 from inference.api.direct import Headers
 from inference.api.encoder_bodies import ClassifyRequest
@@ -60,7 +60,7 @@ def app(node: Node, watches: Stopwatches) -> FastAPI:
     application = create_app(node)
 
     async def unpaid(headers: Headers, receive: Receive) -> Response:
-        ask = parse(ClassifyRequest, await read_body(headers, receive, node.config.max_body_bytes))
+        ask = parse(ClassifyRequest, await take_body(headers, receive, node.config.max_body_bytes))
         with node.catalog.lease(ask.model, task="classify") as entry:
             work = await prepare(entry, ask)
             body = b"".join([piece async for piece in work.perform()])
