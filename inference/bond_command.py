@@ -41,7 +41,14 @@ class Desk:
                 hint="set contracts.node_registry",
             )
         workspace = Workspace.open(config.registry)
-        return cls(config, workspace, NodeRegistry(workspace.chain, address))
+        registry, ours = NodeRegistry(workspace.chain, address), config.registry.contracts
+        if (anchors := registry.rules().anchors) != ours.audit_anchor:
+            raise ConfigError(
+                f"bonds at {address} stand for logs anchored at {anchors}, not at "
+                f"{ours.audit_anchor}",
+                hint="contracts.node_registry and contracts.audit_anchor belong together",
+            )
+        return cls(config, workspace, registry)
 
     def node(self, address: str) -> str:
         """Return the node's key: as given, or that of the settings."""

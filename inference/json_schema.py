@@ -26,6 +26,7 @@ from inference.audit.document import (
 )
 from inference.audit.entry import FORMAT as ENTRY_FORMAT
 from inference.audit.entry import RECEIPT
+from inference.audit.evidence import LIES
 from inference.audit.field_kinds import Base64Kind, ManyKind
 from inference.proof import EntryKind
 from inference.receipt_format import PlannedReceipt, Receipt, ReceiptKind
@@ -52,6 +53,13 @@ def schema_of_entry(name: str) -> Schema:
     """Return the schema of a log entry of any kind."""
     writer = _Writer()
     return _published(name, writer.entry(), writer)
+
+
+def schema_of_evidence(name: str) -> Schema:
+    """Return the schema of evidence of any lie."""
+    writer = _Writer()
+    shapes = [writer.document(lie) for lie in LIES.values()]
+    return _published(name, {"description": "A lie, by its own words.", "oneOf": shapes}, writer)
 
 
 def _published(name: str, root: Schema, writer: _Writer) -> Schema:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from inference.audit.anchor import AnchorContract
 from inference.audit.bodies import AnchorBody, Claim, IncidentBody, SettlementBody, entry_of
+from inference.audit.entry import Entry
 from inference.audit.log import AuditLog
 from inference.audit.node_registry import NodeRegistry
 from inference.payments.channels_contract import ChannelsContract
@@ -44,14 +45,17 @@ class Notes:
     bonds: NodeRegistry | None
     token: str
 
-    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> None:
-        """Note what `doing`, one of `ACTIONS`, did, unless that was noted before."""
+    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> tuple[Entry, ...]:
+        """Note what `doing`, one of `ACTIONS`, did; return the entries, none if it was noted."""
         if not self.book.take(tx, receipt.hash):
-            return
+            return ()
+        noted: list[Entry] = []
         for body in self._bodies(ACTIONS[doing], receipt):
             if isinstance(body, AnchorBody):
                 self.log.mark_anchored(tx, body.size, receipt.text)
-            self.log.append(tx, entry_of(self.log.size(tx), body))
+            noted.append(entry_of(self.log.size(tx), body))
+            self.log.append(tx, noted[-1])
+        return tuple(noted)
 
     def _bodies(
         self, action: str, receipt: TxReceipt

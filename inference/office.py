@@ -76,16 +76,8 @@ class Office:
         book = SentBook(database)
         workspace.chain.keep(book)
         ledger, authorizations = ChannelLedger(), AuthorizationBook()
-        mover = Mover(
-            database,
-            authorizations,
-            channels,
-            token,
-            terms,
-            signer,
-            wallets,
-            contracts.from_block,
-        )
+        moving = channels, token, terms, signer, wallets, contracts.from_block
+        mover = Mover(database, authorizations, *moving)
         log = AuditLog(config.origin)
         settlement = Settlement(
             chain=workspace.chain,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
-from inference.errors import UnavailableError
+from inference.audit.entry import Entry
+from inference.errors import NodeError, UnavailableError
 from inference.payments.cashier import Cashier
 from inference.payments.channel import RefundPayment, parse_batch_payload, refuse
 from inference.payments.ledger import RefundPlan
 from inference.payments.offers import Offers
 from inference.payments.verification import verify_payment
 from inference.payments.x402 import PaymentPayload, settle_response
+from inference.proof import Inclusion, Proof
 from inference.settlement import Settlement
 from registry.chain.block import TxReceipt
 from registry.errors import ChainError, TransactionFailedError, TransactionUnknownError
@@ -40,7 +43,7 @@ async def refund(
     amount = settlement.channels.refunded(receipt)
 
     # At once: whatever fails from here on, the log tells of the transaction.
-    await cashier.database.write(lambda tx: settlement.note(tx, "multicall", receipt))
+    noted = await cashier.database.write(lambda tx: settlement.note(tx, "multicall", receipt))
     return settle_response(
         success=True,
         network=cashier.network,
@@ -48,7 +51,34 @@ async def refund(
         transaction=receipt.text,
         amount=amount,
         extra=await _finish(plan, cashier, receipt, now),
+        extensions=await asyncio.to_thread(_receipt, noted, settlement),
     )
+
+
+def _receipt(noted: Sequence[Entry], settlement: Settlement) -> dict[str, object]:
+    """Return the payer's receipt of its refund: the note of it, proven to be in the signed log.
+
+    Nothing where another process noted the transaction first, or the database is away: the money
+    has moved all the same, and the log tells of it.
+    """
+    if not noted:
+        return {}
+    entry, log = noted[-1], settlement.log
+    try:
+        head = settlement.checkpoint()
+        size = head.checkpoint.size
+        path = settlement.database.read(lambda tx: log.inclusion_proof(tx, entry.seq, size))
+    except NodeError:
+        return {}
+    proof = Proof(
+        chain=settlement.chain.chain_id,
+        anchor=settlement.anchors.address,
+        node=settlement.signer.address,
+        entry=entry,
+        inclusion=Inclusion(size, path),
+        checkpoint=head.note,
+    )
+    return {"weightproof": {"proof": proof.to_json()}}
 
 
 async def _finish(

@@ -25,6 +25,33 @@ report = typer.Typer(
 File = Annotated[Path, typer.Argument(help="Evidence, weightproof/evidence@1.", exists=True)]
 
 
+@report.command(
+    "make",
+    epilog=examples(
+        "weightproof report make old.note new.note --address 0x90F7… --save fork.json",
+        "weightproof report make mine.json yours.json --address 0x90F7… --save twins.json",
+    ),
+)
+def report_make(
+    files: Annotated[
+        list[Path], typer.Argument(help="Two notes, two receipts, or a witness's .fork.")
+    ],
+    address: Annotated[str, typer.Option("--address", help="The node's key, which signed both.")],
+    save: Annotated[Path, typer.Option("--save", help="Where the evidence is written.")],
+    config: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make evidence of two statements that you hold: checkpoints' notes, or receipts.
+
+    An audit does it by itself. This is for two payers who compare, and for witnesses. Exit 3 if
+    they show nothing. The settings say which chain and contracts they are of.
+    """
+    with session(as_json, config) as (terminal, settings):
+        from inference.report_command import make
+
+        make(settings, files, save, terminal, address=address)
+
+
 @report.command("check", epilog=examples("weightproof report check fork.json --json"))
 def report_check(file: File, as_json: AsJson = False) -> None:
     """Verify evidence offline: no chain, no node, no settings. Exit 3 if it shows nothing."""

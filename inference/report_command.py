@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from inference.audit.evidence import MAX_BYTES, Evidence, Silence, parse_evidence
+from inference.audit.evidence import Evidence, Silence
 from inference.audit.node_refusals import BondRefusedError
 from inference.audit.node_registry import BondRules, Challenge, challenge_id
 from inference.bond_command import Desk, in_words
 from inference.config import NodeConfig
+from inference.evidence_file import make_evidence, read_evidence, write_evidence
 from inference.moment import moment, span
 from registry.chain.block import TxReceipt
+from registry.config import checked_address
 from registry.errors import ConfigError
 from registry.signing.signer import Signer
 from registry.terminal import Terminal
-
-
-def read_evidence(path: Path) -> Evidence:
-    """Read one document. Raises `FormatError` for anything but canonical evidence."""
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    return parse_evidence(data)
-
-
-def write_evidence(path: Path, evidence: Evidence) -> None:
-    """Write a document. Raises `ConfigError` rather than write over a file."""
-    try:
-        with path.open("xb") as file:
-            file.write(evidence.encode())
-    except FileExistsError:
-        raise ConfigError(f"{path} exists", hint="evidence is never written over") from None
 
 
 def check(path: Path, terminal: Terminal) -> None:
@@ -37,6 +24,21 @@ def check(path: Path, terminal: Terminal) -> None:
     evidence = read_evidence(path)
     evidence.check()
     terminal.result(_facts(evidence) | {"says": _sentence(evidence)})
+
+
+def make(
+    config: NodeConfig, paths: Sequence[Path], save: Path, terminal: Terminal, *, address: str
+) -> None:
+    """Write what two notes or two receipts show; the settings say which chain and contracts."""
+    contracts = config.registry.contracts
+    evidence = make_evidence(
+        paths,
+        chain=contracts.chain_id,
+        anchor=contracts.audit_anchor,
+        node=checked_address(address, "--address"),
+    )
+    write_evidence(save, evidence)
+    terminal.result(_facts(evidence) | {"file": str(save), "says": _sentence(evidence)})
 
 
 def submit(config: NodeConfig, path: Path, terminal: Terminal, *, key: str, simulate: bool) -> None:

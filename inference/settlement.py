@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 from inference.audit.anchor import AnchorContract
 from inference.audit.bodies import IncidentBody, StartBody, entry_of
 from inference.audit.checkpoint import SignedCheckpoint, sign, verify
-from inference.audit.entry import ANCHOR, parse_entry
+from inference.audit.entry import ANCHOR, Entry, parse_entry
 from inference.audit.log import AuditLog
 from inference.audit.node_registry import NodeRegistry
 from inference.audit.note_key import note_key
@@ -196,9 +196,9 @@ class Settlement:
         body = IncidentBody.of(incident, subject, detail, int(time.time()))
         self.database.write_now(lambda tx: self.log.append(tx, entry_of(self.log.size(tx), body)))
 
-    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> None:
+    def note(self, tx: Connection, doing: str, receipt: TxReceipt) -> tuple[Entry, ...]:
         """Note a transaction in the log (6); `doing` is the contract's function."""
-        self.notes.note(tx, doing, receipt)
+        return self.notes.note(tx, doing, receipt)
 
     @cached_property
     def notes(self) -> Notes:

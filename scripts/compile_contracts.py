@@ -27,6 +27,7 @@ SOURCES = {
     "Attestations": "contracts/Attestations.sol",
     "AuditAnchor": "contracts/AuditAnchor.sol",
     "NodeRegistry": "contracts/NodeRegistry.sol",
+    "ReceiptVerifier": "contracts/ReceiptVerifier.sol",
     "PaymentChannels": "contracts/PaymentChannels.sol",
     "ERC3009DepositCollector": "contracts/ERC3009DepositCollector.sol",
     "DevUSD": "contracts/dev/DevUSD.sol",

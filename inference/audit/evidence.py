@@ -18,7 +18,7 @@ evidence has one text; `node`, `chain` and `anchor` say in which domain everythi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
 
@@ -31,12 +31,20 @@ from inference.audit.document import (
     Digest,
     Document,
     FormatError,
+    NestedKind,
     Signature,
     TextKind,
 )
+from inference.audit.field_kinds import ManyKind
 from inference.audit.merkle import ProofError
 from inference.errors import AuditError, NodeError
-from inference.receipts import SignedReceipt, check_signature, receipt_domain, signing_digest
+from inference.receipts import (
+    LoggedReceipt,
+    SignedReceipt,
+    check_signature,
+    receipt_domain,
+    signing_digest,
+)
 from registry.errors import CanonicalError, SignatureError
 from registry.signing.canonical import JsonValue, decode_object
 from registry.signing.signer import recover
@@ -55,26 +63,11 @@ class EvidenceError(NodeError):
     exit_code = 3
 
 
-class _PathKind:
-    """A Merkle path: a tuple of 32-byte hashes in Python, a list of 0x hex in JSON."""
-
-    _hash: Final = BytesKind(merkle.HASH_BYTES)
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the list of hex texts."""
-        if not isinstance(value, tuple) or len(value) > MAX_PATH:
-            raise FormatError(path, f"not a path of at most {MAX_PATH} hashes")
-        return [self._hash.dump(item, f"{path}[{i}]") for i, item in enumerate(value)]
-
-    def load(self, value: object, path: str) -> object:
-        """Return the tuple of hashes."""
-        if not isinstance(value, list) or len(value) > MAX_PATH:
-            raise FormatError(path, f"not a list of at most {MAX_PATH} hashes")
-        return tuple(self._hash.load(item, f"{path}[{i}]") for i, item in enumerate(value))
-
-
-class _ReceiptKind:
+class _ReceiptKind(NestedKind):
     """A signed receipt as the log holds it: without salts, which are the payer's."""
+
+    def __init__(self) -> None:
+        super().__init__(LoggedReceipt)
 
     def dump(self, value: object, path: str) -> JsonValue:
         """Return receipt and signature."""
@@ -106,7 +99,7 @@ class Inclusion(Document):
     """That the leaf hash `leaf` stands at a place of a tree: lowest sibling first."""
 
     leaf: Digest
-    path: Annotated[tuple[bytes, ...], _PathKind()]
+    path: Annotated[tuple[bytes, ...], ManyKind(BytesKind(merkle.HASH_BYTES), MAX_PATH)]
 
 
 @dataclass(frozen=True)
@@ -291,12 +284,12 @@ class Silence(_OfHeads):
         self._check_head(self.later, "later")
 
 
-_LIES: Final[Mapping[str, Callable[[object], Evidence]]] = {
-    "fork": Fork.from_json,
-    "twins": Twins.from_json,
-    "rewrite": Rewrite.from_json,
-    "drop": Drop.from_json,
-    "silence": Silence.from_json,
+LIES: Final[Mapping[str, type[Evidence]]] = {
+    "fork": Fork,
+    "twins": Twins,
+    "rewrite": Rewrite,
+    "drop": Drop,
+    "silence": Silence,
 }
 
 
@@ -306,11 +299,17 @@ def parse_evidence(data: bytes) -> Evidence:
         value = decode_object(data, max_bytes=MAX_BYTES)
     except CanonicalError as error:
         raise FormatError("", f"not evidence: {error.message}") from error
+    return evidence_from(value)
+
+
+def evidence_from(value: object) -> Evidence:
+    """Read a decoded document. Raises `FormatError` with the field at fault."""
+    if not isinstance(value, Mapping):
+        raise FormatError("", f"{type(value).__name__} where evidence belongs")
     if value.get("format") != FORMAT:
-        raise FormatError(
-            "format", f"{value.get('format')!r:.60} is not {FORMAT}, the one known here"
-        )
+        text = f"{value.get('format')!r:.60} is not {FORMAT}, the one known here"
+        raise FormatError("format", text)
     lie = value.get("lie")
-    if not isinstance(lie, str) or lie not in _LIES:
-        raise FormatError("lie", f"{lie!r:.60} is none of {', '.join(_LIES)}")
-    return _LIES[lie](value)
+    if not isinstance(lie, str) or lie not in LIES:
+        raise FormatError("lie", f"{lie!r:.60} is none of {', '.join(LIES)}")
+    return LIES[lie].from_json(value)

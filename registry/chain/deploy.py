@@ -23,13 +23,16 @@ CANONICAL_CHANNELS: Final = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"
 CANONICAL_COLLECTOR: Final = "0x4020806089470a89826cB9fB1f4059150b550004"
 # What asking a node to answer on chain costs when it can: more than the gas of the answer.
 CHALLENGE_STAKE: Final = 5 * ONE
+# What a deployment may lack.
+_OPTIONAL: Final = frozenset({"node_registry", "receipt_verifier", "dev_usd", "from_block"})
 
 
 @dataclass(frozen=True)
 class Deployment:
     """Where the contracts of one chain are. `dev_usd` exists on the devnet only.
 
-    `node_registry` is None where nodes put up no bonds; `from_block` is where the search for their
+    `node_registry` is None where nodes put up no bonds; `receipt_verifier` where it was deployed
+    before there was one, and nothing here needs it. `from_block` is where the search for their
     events may begin.
     """
 
@@ -42,6 +45,7 @@ class Deployment:
     node_registry: str | None = None
     dev_usd: str | None = None
     from_block: int = 0
+    receipt_verifier: str | None = None
 
     def to_json(self) -> JsonObject:
         """Return it as a JSON object; what does not exist is left out."""
@@ -55,7 +59,7 @@ class Deployment:
         known = {field.name for field in fields(cls)}
         for name in value.keys() - known:
             raise ConfigError(f"a deployment has no field {name!r:.60}")
-        for name in known - value.keys() - {"node_registry", "dev_usd", "from_block"}:
+        for name in known - value.keys() - _OPTIONAL:
             raise ConfigError(f"the deployment lacks {name}", hint="deploy the contracts again")
         for name, item in value.items():
             if name in ("chain_id", "from_block"):
@@ -97,6 +101,7 @@ def deploy(
         node_registry=_create(chain, signer, "NodeRegistry", *bonds) if token else None,
         dev_usd=dev_usd,
         from_block=from_block,
+        receipt_verifier=_create(chain, signer, "ReceiptVerifier", anchors),
     )
 
 
@@ -114,6 +119,8 @@ def check(chain: Chain, deployment: Deployment) -> None:
     chain.contract("PaymentChannels", deployment.payment_channels)
     if deployment.node_registry is not None:
         chain.contract("NodeRegistry", deployment.node_registry)
+    if deployment.receipt_verifier is not None:
+        chain.contract("ReceiptVerifier", deployment.receipt_verifier)
 
 
 def _create(chain: Chain, signer: Signer, name: str, *arguments: object) -> str:

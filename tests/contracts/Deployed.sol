@@ -10,6 +10,7 @@ import {IERC3009DepositCollector} from "../../contracts/interfaces/IERC3009Depos
 import {IModelRegistry} from "../../contracts/interfaces/IModelRegistry.sol";
 import {INodeRegistry} from "../../contracts/interfaces/INodeRegistry.sol";
 import {IPaymentChannels} from "../../contracts/interfaces/IPaymentChannels.sol";
+import {IReceiptVerifier} from "../../contracts/interfaces/IReceiptVerifier.sol";
 
 /// @notice What the tests ask of the mocks beyond their lawful part.
 interface IFailingToken is IDevUSD {
@@ -61,6 +62,10 @@ abstract contract Deployed is Test {
 
     function newNodeRegistry(address token, address anchors, uint128 stake) internal returns (INodeRegistry) {
         return INodeRegistry(deployed("NodeRegistry", abi.encode(token, anchors, stake)));
+    }
+
+    function newReceiptVerifier(address anchors) internal returns (IReceiptVerifier) {
+        return IReceiptVerifier(deployed("ReceiptVerifier", abi.encode(anchors)));
     }
 
     function newFeeToken() internal returns (IDevUSD) {

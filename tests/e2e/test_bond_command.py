@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from inference.audit import merkle
+from inference.audit.checkpoint import Checkpoint, checkpoint_domain, sign
 from inference.audit.evidence import Evidence
 from inference.audit.node_registry import NodeRegistry
-from inference.report_command import read_evidence, write_evidence
+from inference.evidence_file import read_evidence, write_evidence
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
 from registry.chain.dev_usd import ONE, balance
@@ -161,6 +163,68 @@ def test_evidence_is_never_written_over(street: Street) -> None:
     with pytest.raises(ConfigError, match="exists"):
         write_evidence(path, street.liar.fork())
     assert read_evidence(path) == street.liar.fork()
+
+
+def note(street: Street, log: list[bytes], size: int, name: str) -> Path:
+    domain = checkpoint_domain(31337, street.deployment.audit_anchor)
+    checkpoint = Checkpoint("example.org/log", size, merkle.root(log[:size]))
+    path = street.folder / name
+    path.write_text(sign(checkpoint, NODE, domain).note)
+    return path
+
+
+def receipt(street: Street, seq: int, charged: int) -> Path:
+    path = street.folder / f"{seq}-{charged}.receipt"
+    path.write_text(json.dumps(street.liar.receipt(seq, charged).bundle(), indent=2))
+    return path
+
+
+def test_statements_that_show_nothing_make_no_evidence(street: Street) -> None:
+    log, at = street.liar.leaves, ("--address", NODE.address)
+    first, same = note(street, log, 8, "a.note"), note(street, log, 8, "b.note")
+    odd = street.folder / "odd"
+    out = ("--save", street.folder / "out.json")
+    for files, why in (
+        ((first, same), "no lie is shown"),
+        ((first,), "1 notes and 0 receipts"),
+        ((first, receipt(street, 4, 1)), "1 notes and 1 receipts"),
+        ((receipt(street, 4, 1), receipt(street, 5, 1)), "no twins"),
+        ((receipt(street, 4, 1), receipt(street, 4, 1)), "same receipt"),
+    ):
+        street.run("report", "make", *files, *at, *out).refuses(3, why)
+    for data in (b"\xff", b"", b"{}", b"{" * 50_000, b"a\n\nb", b"x" * 200_000):
+        odd.write_bytes(data)
+        ran = street.run("report", "make", first, odd, *at, *out)
+        assert ran.code in (3, 6)
+        assert ran.err.startswith("weightproof: ")
+    street.run("report", "make", first, same, "--address", "0x12", *out).refuses(2, "--address")
+    payer = Signer.anvil(ROLES["payer"], chain_id=31337).address
+    forked = note(street, street.liar.other, 8, "c.note")
+    street.run("report", "make", first, forked, "--address", payer, *out).refuses(6, payer)
+    assert not (street.folder / "out.json").exists()
+
+
+def test_two_payers_who_compare_make_evidence_that_pays(street: Street) -> None:
+    street.run("bond", "deposit", BOND)
+    at, out = ("--address", NODE.address), street.folder / "out.json"
+    first = note(street, street.liar.leaves, 8, "a.note")
+    forked = note(street, street.liar.other, 8, "c.note")
+    kept = street.folder / "witness.fork"
+    kept.write_bytes(first.read_bytes() + b"\n" + forked.read_bytes())
+    made = street.run("report", "make", kept, *at, "--save", out).json
+    assert made["lie"] == "fork"
+    again = street.folder / "again.json"
+    assert street.run("report", "make", first, forked, *at, "--save", again).json["lie"] == "fork"
+    assert again.read_bytes() == out.read_bytes()
+    grown = note(street, street.liar.other, 11, "d.note")
+    asked = street.folder / "asked.json"
+    made = street.run("report", "make", first, grown, *at, "--save", asked).json
+    assert made["lie"] == "silence"
+    twins = street.folder / "twins.json"
+    files = receipt(street, 4, 1), receipt(street, 4, 2)
+    assert street.run("report", "make", *files, *at, "--save", twins).json["lie"] == "twins"
+    assert b"salts" not in twins.read_bytes()
+    assert street.run("report", "submit", twins).json["reward"] == str(BOND // 4)
 
 
 @pytest.mark.parametrize("lie", LIES)

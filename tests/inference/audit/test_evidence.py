@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +26,14 @@ from inference.audit.evidence import (
     Silence,
     parse_evidence,
 )
+from inference.formats import find_format
 from registry.errors import WeightproofError
 from registry.signing.canonical import encode
 from tests.inference.audit.evidence_samples import LIES, Liar, leaves
 from tests.inference.receipt_samples import SALTS, STRANGER
 
 LIAR = Liar()
+VECTORS = Path(__file__).parents[2] / "vectors" / "evidence.json"
 TYPES = ["leaf", "path", "root", "size", "signature", "index", "receipt", "first"]
 
 
@@ -139,6 +143,21 @@ def test_a_lie_is_shown_by_its_document_alone(lie: str) -> None:
     read.check()
     assert b"salts" not in evidence.encode()
     assert (lie != "silence") == read.PROVES
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_evidence_is_written_as_the_vectors_have_it_for_ever(lie: str) -> None:
+    kept = json.loads(VECTORS.read_text())[lie].encode()
+    assert LIAR.evidence(lie).encode() == kept
+    parse_evidence(kept).check()
+
+
+def test_the_schema_is_published_and_names_every_lie() -> None:
+    shapes = find_format("weightproof/evidence@1").schema["oneOf"]
+    for lie, shape in zip(LIES, shapes, strict=True):
+        value = LIAR.evidence(lie).to_json()
+        assert set(shape["required"]) == set(shape["properties"]) == set(value)
+        assert re.fullmatch(shape["properties"]["lie"]["pattern"], lie)
 
 
 def test_the_strongest_evidence_is_taken_from_two_heads() -> None:
