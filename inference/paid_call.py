@@ -32,6 +32,7 @@ from inference.errors import (
     NodeError,
     PaymentRefusedError,
 )
+from inference.kept_receipts import find_receipt
 from inference.observer import Observation
 from inference.paid_stream import stream
 from inference.payments import exact
@@ -42,7 +43,7 @@ from inference.payments.offers import OTHER_OFFER
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError, Moved
 from inference.payments.x402 import PaymentPayload, decode_payment, settle_response
-from inference.receipts import SaltedHash, find_receipt
+from inference.receipts import SaltedHash
 from inference.sale import Sale, Till, check_still_sold, failed, give_back, paid_headers, record
 from inference.statements import Statement
 
@@ -139,7 +140,7 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
 def _answered_before(payment: PaymentPayload, error: AlreadyAnsweredError, till: Till) -> Answer:
     """Return the proof of what an `exact` payment paid for; its salts are for its payer alone."""
     signed = till.database.read(lambda tx: find_receipt(tx, error.receipt_id))
-    extensions = {} if signed is None else {"weightproof": signed.public_text()}
+    extensions = {} if signed is None else {"weightproof": signed.public()}
     moved = Moved(error.transaction, error.amount)
     payer = parse_authorization(payment.payload).payer
     header = settle_response(

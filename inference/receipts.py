@@ -16,11 +16,8 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from sqlalchemy import Connection, Row, select
-
-from inference import schema
 from inference.audit.document import (
     Digest,
     Document,
@@ -31,20 +28,17 @@ from inference.audit.document import (
 )
 from inference.audit.entry import RECEIPT, EncodedEntry, Entry
 from inference.errors import AuditError
-from inference.prepared import Prepared
 from inference.receipt_format import (
     FAILED,
-    MAX_BYTES,
     REFUSED,
     PriceFacts,
     Receipt,
     ReceiptFacts,
     ReceiptKind,
-    parse_receipt,
 )
 from inference.receipt_plan import NO_TIME
 from registry.errors import SignatureError
-from registry.signing.canonical import JsonObject, decode_object
+from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -62,7 +56,6 @@ RECEIPT_STRUCT: Final = Struct(
 )
 SALT_BYTES: Final = 32
 _PER_MILLION: Final = 1_000_000
-_STORE: Final = Prepared(schema.receipts.insert())
 _TOKENS_PREFIX: Final = b"weightproof/tokens@1\0"
 
 
@@ -97,14 +90,11 @@ class SignedReceipt:
 
     def public_text(self) -> str:
         """Return the canonical text of `public`."""
-        return f'{{"receipt":{self.receipt.canonical},"signature":"0x{self.signature.hex()}"}}'
+        return LoggedReceipt(self.receipt, self.signature).canonical
 
     def bundle_text(self) -> str:
         """Return the canonical text of `bundle`."""
-        if self.salts is None:
-            return self.public_text()
-        head = f'{{"receipt":{self.receipt.canonical},"salts":{self.salts.canonical}'
-        return f'{head},"signature":"0x{self.signature.hex()}"}}'
+        return ReceiptBundle(self.receipt, self.signature, self.salts).canonical
 
     def entry(self) -> Entry:
         """Return the log entry of this receipt."""
@@ -297,37 +287,6 @@ def check_charge(signed: SignedReceipt) -> None:
         due = plan.due
     if payment.charged != due:
         raise _refused(5, f"charged {payment.charged}, price and tokens make it {due}", signed)
-
-
-def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
-    """Keep the payer's copy, in the transaction that appends its entry to the log."""
-    values = {
-        "id": signed.receipt.id,
-        "seq": signed.receipt.seq,
-        "payer": signed.receipt.payment.payer,
-        "json": signed.receipt.canonical,
-        "signature": "0x" + signed.signature.hex(),
-        "salts": signed.salts.canonical if signed.salts else "{}",
-        "created_at": signed.receipt.served_at,
-    }
-    _STORE.run(tx, values)
-
-
-def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:
-    """Return the payer's copy of a receipt, or None. Only the payer may see its salts."""
-    table = schema.receipts
-    row = tx.execute(select(table).where(table.c.id == receipt_id)).first()
-    return None if row is None else signed_of(row)
-
-
-def signed_of(row: Row[Any]) -> SignedReceipt:
-    """Return the payer's copy that a row of `receipts` holds."""
-    salts = decode_object(row.salts.encode(), max_bytes=MAX_BYTES)
-    return SignedReceipt(
-        parse_receipt(row.json.encode()),
-        bytes.fromhex(row.signature.removeprefix("0x")),
-        Salts.from_json(salts) if salts else None,
-    )
 
 
 def _refused(check: int, message: str, signed: SignedReceipt) -> AuditError:

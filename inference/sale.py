@@ -23,12 +23,13 @@ from inference.database import Database, DatabaseError
 from inference.demands import Demands
 from inference.disclosure_book import DisclosureBook
 from inference.errors import NodeError
+from inference.kept_receipts import store_receipt
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
 from inference.payments.identifier import Ticket
 from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
-from inference.receipts import SaltedHash, Salts, store_receipt
+from inference.receipts import SaltedHash, Salts
 from inference.retries import Retries
 from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
 from inference.tariff import Bill, Rate, Tariff

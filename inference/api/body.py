@@ -11,9 +11,10 @@ from inference.api.direct import Headers, header
 from inference.errors import BodyTooLargeError, BodyTooSlowError
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, *, timeout_s: int = 30) -> bytes:
     """Read the body of a request as `take_body` does."""
-    return await take_body(request.scope["headers"], request.receive, limit)
+    headers: Headers = request.scope["headers"]
+    return await take_body(headers, request.receive, limit, timeout_s=timeout_s)
 
 
 async def take_body(

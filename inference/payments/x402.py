@@ -146,9 +146,12 @@ def settle_response(
     amount: int | None = None,
     error: tuple[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
-    extensions: Mapping[str, str] | None = None,
+    extensions: Mapping[str, object] | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a PAYMENT-RESPONSE header; `extensions` are JSON texts, by name.
+    """Return a PAYMENT-RESPONSE header.
+
+    `written` are extensions too, each as JSON text already.
 
     `amount` is what moved on chain by `transaction`; a voucher moves nothing and has neither.
     `error` is (code, sentence).
@@ -165,10 +168,13 @@ def settle_response(
         body["errorReason"], body["errorMessage"] = error
     if extra:
         body["extra"] = extra
-    text = _TEXT(body)
     if extensions:
-        members = ",".join(f"{_TEXT(name)}:{value}" for name, value in extensions.items())
-        text = f'{text[:-1]},"extensions":{{{members}}}}}'
+        body["extensions"] = extensions
+    text = _TEXT(body)
+    if written:
+        members = ",".join(f"{_TEXT(name)}:{value}" for name, value in written.items())
+        end = f",{members}}}}}" if extensions else f',"extensions":{{{members}}}}}'
+        text = text[: -2 if extensions else -1] + end
     return _wrapped(text)
 
 

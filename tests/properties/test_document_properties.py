@@ -114,7 +114,8 @@ def test_a_signed_receipt_has_one_text_in_the_log_and_in_the_header(
     entry, encoded = signed.entry(), signed.encoded_entry()
     assert (type(entry), type(encoded)) == (Entry, EncodedEntry)
     assert encoded.encode() == entry.encode()
-    header = settle_response(
-        success=True, network="eip155:1", extensions={"weightproof": signed.bundle_text()}
-    )
+    text = {"weightproof": signed.bundle_text()}
+    header = settle_response(success=True, network="eip155:1", written=text)
     assert decode_header(header)["extensions"] == {"weightproof": signed.bundle()}
+    more = settle_response(success=True, network="eip155:1", written=text, extensions={"a": 1})
+    assert decode_header(more)["extensions"] == {"a": 1, "weightproof": signed.bundle()}
