@@ -2,11 +2,12 @@
 
 1. the checkpoint is signed by the node
 2. it extends every checkpoint anchored before, and those the auditor knows
-3. its root follows from the entries, and each entry has its form
-4. each receipt is signed, and stands where it says
+3. its root follows from the entries, each entry has its form, and anchors it tells of are on chain
+4. each receipt is signed, and stands where and when it says
 5. each charge follows from price and tokens; per channel the sum of charges = the ledger =
-   totalClaimed on chain + unclaimed; each exact payment was transferred
-6. each model was active and attested at its block, and not sold after it was revoked
+   totalClaimed on chain + unclaimed; each exact payment and each settlement was transferred
+6. each model and what it descends from was active and attested at a fresh block, and not sold
+   after it was revoked
 7. the receipts handed in are included
 8. calls that payers disclose, and those that the beacon chose, are their models' answers
 
@@ -16,50 +17,37 @@ that is raised, as `UnavailableError` or `ChainError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Final
 
-from inference.audit import merkle
+from inference.audit.accounts import Accounts
+from inference.audit.anchor import AnchorEvent
 from inference.audit.anchored_windows import beacon_of
+from inference.audit.audit_state import AuditState
 from inference.audit.chain_view import AuditTarget, ChainView
 from inference.audit.checkpoint import CheckpointError, SignedCheckpoint, checkpoint_domain, verify
+from inference.audit.clock import AnchorTime, Clock
+from inference.audit.crew import examined
+from inference.audit.examination import Examiner
+from inference.audit.extension import check_anchored, check_known
+from inference.audit.inclusion import check_included
 from inference.audit.log_copy import LogCopy, Progress
-from inference.audit.merkle import ProofError
-from inference.audit.model_standing import Terms, check_standing
-from inference.audit.quorum import Quorum
+from inference.audit.plan_accounts import PlanAccounts
 from inference.audit.reader import BadAnswerError, LogReader
-from inference.audit.reconciliation import Books, check_exact, reconcile_channels
-from inference.audit.replay import Disclosure, Replayer
-from inference.audit.report import CheckResult, Report
+from inference.audit.reconciliation import check_exact, reconcile_channels
+from inference.audit.report import ChannelMoney, CheckResult, Figures, Report
+from inference.audit.tally import Tally
+from inference.audit_memory import AuditMemory
 from inference.errors import AuditError
-from inference.receipts import SignedReceipt, check_signature, receipt_domain
-from inference.replay_check import Calls, Drawn, replay_all
-
-# Leaf hashes in one piece of evidence: a longer log is downloaded again by whoever doubts it.
-_MAX_EVIDENCE_LEAVES: Final = 10_000
+from inference.questions import Questions as Questions
+from inference.receipts import receipt_domain
+from inference.replay_check import Calls, replay_all
 
 
 class _NotRunError(Exception):
     """A check has nothing to work on; its text says why."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What an audit is asked beside the log itself.
-
-    `given` are payers' receipts, `known` checkpoint notes seen earlier, `disclosures` what payers
-    show of their calls, by receipt id, for `replayer` to run again, `drawn` what is asked of calls
-    that the beacon chooses. `quorum` is of the witnesses that must have cosigned the head.
-    """
-
-    terms: Terms = field(default_factory=Terms)
-    given: Sequence[SignedReceipt] = ()
-    known: Sequence[str] = ()
-    disclosures: Mapping[str, Disclosure] = field(default_factory=dict)
-    replayer: Replayer | None = None
-    quorum: Quorum = field(default_factory=Quorum)
-    drawn: Drawn = field(default_factory=Drawn)
 
 
 @dataclass
@@ -71,10 +59,13 @@ class _Audit:
     chain: ChainView
     asked: Questions
     progress: Progress
+    copy: LogCopy
+    memory: AuditMemory | None = None
+    before: AuditState | None = None
     signed: SignedCheckpoint | None = None
-    copy: LogCopy = field(default_factory=LogCopy)
-    has_entries: bool = False
-    has_receipts: bool = False
+    anchored: Sequence[AnchorEvent] = ()
+    tally: Tally | None = None
+    channels: Sequence[ChannelMoney] = ()
 
     @property
     def head(self) -> SignedCheckpoint:
@@ -84,11 +75,48 @@ class _Audit:
         return self.signed
 
     @property
-    def receipts(self) -> Mapping[int, SignedReceipt]:
-        """The receipts that check 4 could read."""
-        if not self.has_receipts:
+    def read(self) -> Tally:
+        """The sums over the log that check 3 read to its end."""
+        if self.tally is None:
+            raise _NotRunError("the log could not be read to its end")
+        return self.tally
+
+    @property
+    def sums(self) -> Tally:
+        """The sums over a log whose receipts check 4 could read."""
+        if self.read.unread is not None:
             raise _NotRunError("the log's receipts could not be read")
-        return self.copy.receipts
+        return self.read
+
+    def figures(self) -> Figures:
+        """Return what was counted, as far as it was."""
+        if self.tally is None:
+            return Figures(anchors=len(self.anchored))
+        accounts = self.tally.accounts
+        return Figures(
+            entries=self.tally.frontier.size - self.copy.start,
+            before=self.copy.start,
+            receipts=self.tally.calls,
+            charged=accounts.charged,
+            claimed=sum(one.claimed for one in self.channels),
+            unclaimed=sum(one.unclaimed for one in self.channels),
+            channels=len(accounts.channels),
+            exact=len(accounts.exact),
+            models=len(self.tally.standing.models),
+            anchors=len(self.anchored),
+        )
+
+    def advance(self, tally: Tally, end: int) -> None:
+        """Read on up to entry `end`."""
+        start = tally.frontier.size
+        examiner, entries = Examiner(self.target), self.log.entries(start, end)
+        pages = examined(examiner, entries, start, end, processes=self.asked.processes)
+        with closing(pages):
+            for page, rows in pages:
+                tally.take(page, rows)
+                if tally.form is not None:
+                    raise tally.form.error()
+                self.progress(tally.frontier.size, end)
 
 
 def audit(
@@ -100,8 +128,17 @@ def audit(
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Run the eight checks in order and report; `progress` hears how far the log is read."""
-    state = _Audit(target, log, chain, asked or Questions(), progress)
-    results = tuple(_run(state, number, *step) for number, step in enumerate(_CHECKS, start=1))
+    asked = asked or Questions()
+    # A call to be replayed may stand anywhere: then the whole log is read.
+    replays = asked.disclosures or asked.drawn.number
+    memory = None if replays else asked.memory
+    before = memory.recall(target) if memory else None
+    with closing(LogCopy(log, before.size if before else 0)) as copy:
+        state = _Audit(target, log, chain, asked, progress, copy, memory, before)
+        results = tuple(_run(state, number, *step) for number, step in enumerate(_CHECKS, start=1))
+        figures = state.figures()
+    if memory and all(check.ok for check in results if check.ran):
+        memory.keep(target)
     head = state.signed.checkpoint if state.signed else None
     return Report(
         node=target.node,
@@ -109,6 +146,8 @@ def audit(
         size=head.size if head else 0,
         root="0x" + head.root.hex() if head else "",
         checks=results,
+        figures=figures,
+        channels=state.channels,
     )
 
 
@@ -139,112 +178,113 @@ def _check_checkpoint(state: _Audit) -> str:
 
 
 def _check_consistency(state: _Audit) -> str:
-    target = state.target
+    target, head = state.target, state.head
+    state.anchored = state.chain.anchored(target.node, target.origin)
     domain = checkpoint_domain(target.chain_id, target.anchor)
-    anchored = state.chain.anchored(target.node, target.origin)
-    for anchor in anchored:
-        _check_extends(state, anchor.size, anchor.root, {"anchored": anchor.to_json()})
-    known, foreign = 0, ""
-    for note in state.asked.known:
-        try:
-            earlier = verify(note, target.node, domain, origin=target.origin).checkpoint
-        except CheckpointError as error:
-            # Whoever wrote it, it was not this node: it can neither accuse nor excuse it.
-            foreign = f"; one known checkpoint was left out: {error.message}"
-            continue
-        _check_extends(state, earlier.size, earlier.root, {"known": note})
-        known += 1
-    return f"extends {len(anchored)} anchored checkpoints, {known} known ones compared{foreign}"
+    told = _check_names(state)
+    if state.before is not None:
+        check_known(head, [state.before.checkpoint], domain, state.log)
+        told += f", and the {state.before.size} entries audited before"
+    compared = state.before.compared(state.anchored) if state.before else 0
+    check_anchored(head, state.anchored[compared:], state.log)
+    known, foreign = check_known(head, state.asked.known, domain, state.log)
+    count = len(state.anchored)
+    return f"extends {count} anchored checkpoints, {known} known ones compared{told}{foreign}"
 
 
-def _check_extends(state: _Audit, size: int, root: bytes, earlier: dict[str, object]) -> None:
-    head = state.head.checkpoint
-    evidence = earlier | {"checkpoint": state.head.note}
-    if size > head.size:
-        text = f"the log shrank: {size} entries were signed before, now {head.size}"
+def _check_names(state: _Audit) -> str:
+    """Refuse a node that says by itself which of its logs is the log."""
+    target = state.target
+    others = [name for name in state.chain.origins(target.node) if name != target.origin]
+    if others and not state.asked.told_origin:
+        text = f"the node shows log {target.origin!r:.80}, and anchored {others[0]!r:.80} too"
+        evidence = {"checkpoint": state.head.note, "origins": others}
         raise AuditError(2, text, evidence=evidence)
-    proof: tuple[bytes, ...] = ()
-    if 0 < size < head.size:
-        try:
-            proof = state.log.consistency_proof(size, head.size)
-        except BadAnswerError as answer:
-            raise AuditError(2, answer.message, evidence=evidence | answer.evidence) from answer
-    try:
-        merkle.verify_consistency(size, head.size, root, head.root, proof)
-    except ProofError as error:
-        evidence["proof"] = _hex(proof)
-        text = f"the log of {head.size} does not begin with that of {size}: {error.message}"
-        raise AuditError(2, text, evidence=evidence) from error
+    return f"; {len(others)} logs of other names were anchored" if others else ""
 
 
 def _check_entries(state: _Audit) -> str:
     head = state.head.checkpoint
-    state.copy.extend(state.log, head.size, state.progress)
-    state.has_entries = True
-    found = merkle.root(state.copy.leaves)
+    tally = _tally(state)
+    state.advance(tally, head.size)
+    state.tally = tally
+    found = tally.frontier.root()
     if found != head.root:
-        leaves = _hex(state.copy.leaves[:_MAX_EVIDENCE_LEAVES])
+        leaves = _hex(tally.first_leaves)
         evidence = {"checkpoint": state.head.note, "leaves": leaves}
+        if state.before is not None:
+            evidence |= {"before": state.before.checkpoint, "edge": _hex(state.before.edge)}
         text = f"the {head.size} entries have root {found.hex()}, not the signed {head.root.hex()}"
         raise AuditError(3, text, evidence=evidence)
-    return f"{head.size} entries give the signed root"
+    tally.told.check_anchors(state.anchored)
+    if state.memory is not None:
+        state.memory.note(state.target, state.head.note, state.anchored, tally)
+    told = f", {head.size - state.copy.start} of them new" if state.before else ""
+    return f"{head.size} entries give the signed root{told}"
+
+
+def _tally(state: _Audit) -> Tally:
+    """Return sums of nothing, that know when checkpoints were anchored."""
+    copy = state.copy
+    plans = PlanAccounts(state.log.price_offer, copy.recall)
+    accounts = Accounts(state.target.network, plans, copy.recall)
+    # The last anchor below the first entry bounds it too.
+    past = max(sum(anchor.size <= copy.start for anchor in state.anchored) - 1, 0)
+    times = [
+        AnchorTime(anchor.size, state.chain.block_at(anchor.block).timestamp)
+        for anchor in state.anchored[past:]
+    ]
+    tally = Tally(copy, accounts, Clock(state.asked.terms, copy.recall, times))
+    if state.before is not None:
+        state.before.restore(tally)
+    return tally
 
 
 def _check_receipts(state: _Audit) -> str:
-    if not state.has_entries:
-        raise _NotRunError("the log could not be read to its end")
-    state.copy.open_receipts()
-    state.has_receipts = True
-    ids: dict[str, SignedReceipt] = {}
-    for seq, signed in state.copy.receipts.items():
-        state.copy.check_receipt(seq, state.target)
-        twin = ids.setdefault(signed.receipt.id, signed)
-        if twin is not signed:
-            evidence = {"receipt": signed.public(), "before": twin.public()}
-            raise AuditError(4, f"two receipts have the id {signed.receipt.id}", evidence=evidence)
-    return f"{len(ids)} receipts are signed and stand where they say"
+    tally = state.read
+    if finding := tally.unread or tally.receipt:
+        raise finding.error()
+    return f"{tally.calls} receipts are signed and stand where and when they say"
 
 
 def _check_money(state: _Audit) -> str:
-    charged = sum(signed.receipt.payment.charged for signed in state.receipts.values())
-    books = Books(state.target, state.log, state.copy)
-    books.take(len(state.copy.entries))
-    exact = list(books.accounts.exact.values())
-    for signed in exact:
-        check_exact(signed, state.chain)
-    unclaimed = reconcile_channels(books, state.chain, state.log)
+    tally = state.sums
+    if tally.charge is not None:
+        raise tally.charge.error()
+    charged, accounts = tally.accounts.charged, tally.accounts
+    exact = [seq for seq in accounts.exact.values() if seq >= tally.copy.start]
+    for seq in exact:
+        check_exact(tally.copy.bare(seq), seq, tally.copy.recall, state.chain)
+
+    tally.told.check_settlements(state.chain)
+
+    def advance(end: int) -> None:
+        known = tally.findings()
+        state.advance(tally, end)
+        if found := [finding for finding in tally.findings() if finding not in known]:
+            raise found[0].error()
+
+    state.channels = reconcile_channels(tally, advance, state.chain, state.log)
+    unclaimed = sum(one.unclaimed for one in state.channels)
     return (
-        f"{charged} charged; {len(books.accounts.channels)} channels agree with ledger and chain, "
+        f"{charged} charged; {len(accounts.channels)} channels agree with ledger and chain, "
         f"{unclaimed} unclaimed; {len(exact)} exact payments were transferred"
     )
 
 
 def _check_models(state: _Audit) -> str:
-    count = check_standing(state.receipts.values(), state.target, state.chain, state.asked.terms)
+    tally, asked = state.sums, state.asked
+    count = tally.standing.check(state.target, state.chain, asked.terms, tally.copy.recall)
     return f"{count} models were active and attested when they were sold"
 
 
 def _check_inclusion(state: _Audit) -> str:
-    head = state.head.checkpoint
+    copy = state.read.copy
     if not state.asked.given:
         raise _NotRunError("no receipt was handed in")
     domain = receipt_domain(state.target.chain_id, state.target.anchor)
     for signed in state.asked.given:
-        check_signature(signed, node=state.target.node, domain=domain)
-        seq = signed.receipt.seq
-        evidence: dict[str, object] = {
-            "receipt": signed.public(),
-            "checkpoint": state.head.note,
-        }
-        if seq < len(state.copy.entries):
-            evidence["entry"] = state.copy.entries[seq].body
-        try:
-            proof = state.log.inclusion_proof(seq, head.size) if seq < head.size else ()
-            evidence["proof"] = _hex(proof)
-            merkle.verify_inclusion(signed.entry().leaf(), seq, head.size, proof, head.root)
-        except ProofError as error:
-            text = f"receipt {signed.receipt.id} is not in the log: {error.message}"
-            raise AuditError(7, text, evidence=evidence) from error
+        check_included(signed, state.head, copy, state.log, domain)
     return f"{len(state.asked.given)} receipts handed in are in the log"
 
 
@@ -252,11 +292,10 @@ def _check_replay(state: _Audit) -> str:
     asked, target = state.asked, state.target
     if asked.replayer is None or not (asked.disclosures or asked.drawn.number):
         raise _NotRunError("no call was disclosed for replay")
-    calls = Calls(state.receipts, state.head.note)
+    calls = Calls(state.sums.copy.receipts, state.head.note)
     shown, notes = calls.shown(asked.disclosures), []
     if asked.drawn.number:
-        anchored = state.chain.anchored(target.node, target.origin)
-        known = beacon_of(anchored, target.origin, state.chain)
+        known = beacon_of(state.anchored, target.origin, state.chain)
         notes = calls.draw(asked.drawn, known, shown)
     ran, detail = replay_all(shown, asked.replayer, notes)
     if not ran:

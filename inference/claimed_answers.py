@@ -36,6 +36,11 @@ class ClaimedAnswers:
             start = end
         return tuple(found)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return what each answer says, without end tokens and stop strings."""
+        return tuple(self._text(request, ids) for request, ids in self.pairs)
+
     def fault(self, *, partial: bool) -> str:
         """Say where they are no whole answers, or nothing; a `partial` one may stop anywhere.
 
@@ -51,6 +56,11 @@ class ClaimedAnswers:
         if not partial and not all(self._has_ended(request, ids) for request, ids in pairs):
             return "it stops where the model goes on"
         return ""
+
+    def _text(self, request: GenerationRequest, ids: Sequence[int]) -> str:
+        text = Prompter(self.loaded).detokenizer(request)
+        pieces = [text.push(token) for token in ids if token not in self.loaded.end_ids]
+        return "".join([*pieces, text.finish()])
 
     def _has_ended(self, request: GenerationRequest, ids: Sequence[int]) -> bool:
         return self._end(request, ids) is not None

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from inference import consent_cli
+from inference import audit_cli, consent_cli
 from inference.bond_cli import bond
 from inference.log_cli import log
 from inference.models_cli import models
@@ -28,6 +28,7 @@ app = registry_cli.app
 app.add_typer(models, name="models")
 app.add_typer(log, name="log")
 consent_cli.add_to(app)
+audit_cli.add_to(app)
 app.add_typer(bond, name="bond")
 app.add_typer(report, name="report")
 app.add_typer(receipts, name="receipt")
@@ -214,63 +215,6 @@ def checkpoint(config: Settings = None, as_json: AsJson = False) -> None:
             terminal.result(office.settlement.anchor().to_json())
         finally:
             office.close()
-
-
-@app.command(
-    epilog=examples(
-        "weightproof audit --address 0x90F7…",
-        "weightproof audit --address 0x90F7… --receipt paid.json --json",
-        "weightproof audit --address 0x90F7… --replay 5 --consent consent.json",
-    )
-)
-def audit(
-    receipt: Annotated[
-        list[Path] | None,
-        typer.Option(help="Receipt that must be in the log; replayed if RECEIPT.request is there."),
-    ] = None,
-    tiles: Annotated[
-        str, typer.Option(help="Read the log from tiles: an exported folder, or its address.")
-    ] = "",
-    witness: Annotated[
-        list[str] | None, typer.Option(help="Key of a witness that must have cosigned the log.")
-    ] = None,
-    replay: Annotated[
-        int, typer.Option(help="So many calls that the beacon chose are replayed too.", min=0)
-    ] = 0,
-    consent: Annotated[
-        list[Path] | None, typer.Option(help="Payers' consents to see the calls chosen.")
-    ] = None,
-    key: Annotated[str, typer.Option("--key", help="Role that asks to see them.")] = "payer",
-    address: Annotated[str, typer.Option(help="The node's key; default: by its own word.")] = "",
-    url: NodeUrl = "",
-    config: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a node from outside: its log, receipts, charges, models. Exit 6 if anything is false.
-
-    Give --address: without it the audit is of whoever answers.
-    """
-    with session(as_json, config) as (terminal, settings):
-        from inference.audit_command import Sample, run_audit, show
-        from inference.config import node_url
-        from inference.disclosure_client import read_consent
-        from inference.shown import read_shown
-
-        shown = [read_shown(path) for path in receipt or []]
-        sample = Sample(replay, key, [read_consent(path) for path in consent or []])
-        report = run_audit(
-            settings,
-            url or node_url(settings),
-            terminal,
-            address=address,
-            shown=shown,
-            tiles=tiles,
-            witnesses=witness or (),
-            sample=sample,
-        )
-        show(report, terminal)
-        if not report.ok:
-            raise typer.Exit(6)
 
 
 @app.command(epilog=examples("weightproof probe 0x12… --address 0x90F7… --tensors 64"))

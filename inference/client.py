@@ -1,9 +1,10 @@
 """Story c from the payer's side: pay through the official x402 client, check the receipt.
 
 The payment itself is the official package's work (PyPI `x402`, unmodified): it opens and tops up
-the channel and signs vouchers. Here the answer's receipt is checked: signed by the node, about this
-payer, this model and the very bytes that were sent and received, and charged by its own price and
-token counts. An answer whose receipt does not hold is not returned.
+the channel and signs vouchers. Here the answer's receipt is checked: signed by the node, about the
+very bytes that were sent and received, charged by its own price and token counts, as agreed
+(`bargain`), and in line with the receipts before it (`passbook`). An answer whose receipt does not
+hold is not returned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,10 +31,15 @@ from x402.mechanisms.evm.exact.client import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 from x402.schemas import PaymentCreationContext
 
+from inference.bargain import Bargain, no_receipt
 from inference.coupon import HEADER
-from inference.errors import AuditError, PaymentRefusedError, RequestError, UnavailableError
+from inference.errors import PaymentRefusedError, RequestError, UnavailableError
+from inference.heard import Heard, chunk_of, events, first_text
+from inference.passbook import Line, Passbook
 from inference.payments.x402 import PAYMENT_RESPONSE, decode_header
 from inference.receipts import SignedReceipt, verify_receipt
+from inference.refunded import asked, check_refund
+from registry.chain.connection import Chain
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 
@@ -42,9 +49,10 @@ CLASSIFY: Final = "/v1/classify"
 EMBEDDINGS: Final = "/v1/embeddings"
 # Seconds; a slow model on a slow processor may think for minutes.
 _TIMEOUT_S: Final = 600.0
-_DATA: Final = b"data: "
 _JSON: Final = {"content-type": "application/json"}
 
+# The call that a payment is made for: httpx asks for payments in the task of the call.
+_BARGAIN: Final[ContextVar[Bargain]] = ContextVar("bargain")
 # Asked before money goes into a channel: told the amount in atomic units; False stops the call.
 Confirm = Callable[[int], bool]
 
@@ -72,7 +80,7 @@ class PaidAnswer:
     def text(self) -> str:
         """The text of the first answer, streamed or not."""
         chunks = self.body if isinstance(self.body, list) else [self.body]
-        return "".join(map(_first_text, chunks))
+        return "".join(map(first_text, chunks))
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,10 @@ class NodeIdentity:
 
 
 class Payer:
-    """Pays one node from one wallet."""
+    """Pays one node from one wallet, which pays the node through no other client meanwhile.
+
+    `passbook` has the receipts of all calls, those that failed included.
+    """
 
     def __init__(
         self,
@@ -99,6 +110,7 @@ class Payer:
         coupon: str = "",
     ) -> None:
         wallet = EthAccountSignerWithRPC(Account.from_key(signer.secret()), rpc_url)
+        self._chain: Final = Chain(rpc_url)
         self._channels = BatchSettlementEvmScheme(
             wallet, BatchSettlementEvmSchemeOptions(deposit_strategy=_asking(confirm))
         )
@@ -106,11 +118,13 @@ class Payer:
         client = x402Client().register(network, chosen)
         if scheme == "exact":
             client.on_before_payment_creation(_asking_exact(confirm))
+        client.on_before_payment_creation(_agree)
         # The node's token need not be a chain's default asset; `confirm` guards the amount.
         client.set_spend_controls({"allowed_assets": True})
         self._url: Final = url.rstrip("/")
         self._payer: Final = signer.address
         self._node: Final = node
+        self.passbook: Final = Passbook()
         self._http: Final = httpx.AsyncClient(
             transport=x402_httpx_transport(client),
             timeout=_TIMEOUT_S,
@@ -127,78 +141,102 @@ class Payer:
     async def call(self, path: str, body: Mapping[str, object]) -> PaidAnswer:
         """POST `body`, pay for it, check the receipt. Raises what `_check_status` raises."""
         sent = json.dumps(body).encode()
-        async with _errors():
-            response = await self._http.post(path, content=sent, headers=_JSON)
-        _check_status(response.status_code, response.content)
-        settlement = decode_header(response.headers.get(PAYMENT_RESPONSE, ""))
-        bundle = _bundle(settlement)
-        signed = self._check(bundle, sent, response.content)
-        return PaidAnswer(sent, response.json(), signed, settlement, response.content)
+        with self.passbook.call() as line:
+            bargain = self._bargain(sent)
+            async with _errors():
+                response = await self._http.post(path, content=sent, headers=_JSON)
+            self._check_refusal(response, response.content, bargain, line)
+            settlement = _settlement(response)
+            signed = self._check(_bundle(settlement), bargain, line, response.content)
+            bargain.check_whole(signed, response.content)
+            bargain.check_standard(signed, settlement, self._node.address)
+            answer = bargain.read(signed, response.content)
+        return PaidAnswer(sent, answer, signed, settlement, response.content)
 
     async def stream(
         self, path: str, body: Mapping[str, object], on_text: Callable[[str], None]
     ) -> PaidAnswer:
         """Like `call` for `stream: true`; `on_text` hears each piece of text as it comes."""
         sent = json.dumps({**body, "stream": True}).encode()
-        received, chunks, bundle = b"", [], None
-        async with (
-            _errors(),
-            self._http.stream("POST", path, content=sent, headers=_JSON) as response,
-        ):
-            if response.status_code != 200:
-                _check_status(response.status_code, await response.aread())
-            async for piece in _events(response):
-                chunk = _chunk(piece)
-                if chunk is None:
-                    break
-                if "weightproof" in chunk:
-                    bundle = chunk["weightproof"]
-                    continue
-                received += piece
-                if "error" in chunk:
-                    raise UnavailableError(f"the node failed midway: {chunk['error']['message']}")
-                chunks.append(chunk)
-                if text := _first_text(chunk):
-                    on_text(text)
-        settlement = decode_header(response.headers.get(PAYMENT_RESPONSE, ""))
-        signed = self._check(bundle, sent, received)
-        return PaidAnswer(sent, chunks, signed, settlement, received)
+        with self.passbook.call() as line:
+            bargain, heard = self._bargain(sent), Heard()
+            async with (
+                _errors(),
+                self._http.stream("POST", path, content=sent, headers=_JSON) as response,
+            ):
+                if response.status_code != 200:
+                    self._check_refusal(response, await response.aread(), bargain, line)
+                async for piece in events(response):
+                    if (chunk := chunk_of(piece)) is None:
+                        break
+                    if text := heard.take(piece, chunk):
+                        on_text(text)
+            signed = self._check(heard.bundle, bargain, line, heard.received)
+            if heard.failure:
+                bargain.check_nothing(signed, heard.received)
+                raise UnavailableError(f"the node failed midway: {heard.failure}")
+            bargain.check_whole(signed, heard.received, is_ended=heard.is_ended)
+        return PaidAnswer(sent, heard.chunks, signed, _settlement(response), heard.received)
 
     async def refund(self, path: str) -> Mapping[str, Any]:
-        """Take back what is left in the channel; return the settlement's JSON."""
-        done = await asyncio.to_thread(self._channels.refund, self._url + path)
-        return dict(done.model_dump(by_alias=True))
+        """Take back what is left in the channel; return the settlement's JSON.
 
-    def _check(self, bundle: object, request: bytes, response: bytes) -> SignedReceipt:
+        Raises `AuditError` (5) when the node says that it sent back what the chain did not move.
+        """
+        return await asyncio.to_thread(self._refunded, self._url + path)
+
+    def _refunded(self, url: str) -> Mapping[str, Any]:
+        try:
+            done = self._channels.refund(url)
+        except RuntimeError as error:  # how the official client says that nothing was refunded
+            raise PaymentRefusedError("refund_failed", str(error)) from error
+        settled = dict(done.model_dump(by_alias=True))
+        check_refund(self._chain, self._payer, settled, asked(url))
+        return settled
+
+    def _bargain(self, request: bytes) -> Bargain:
+        """Begin a call: what is signed from here on in this task is signed for it."""
+        bargain = Bargain(request, self._payer)
+        _BARGAIN.set(bargain)
+        return bargain
+
+    def _check_refusal(
+        self, response: httpx.Response, body: bytes, bargain: Bargain, line: Line
+    ) -> None:
+        """Raise for anything but 200; a receipt that comes with it must charge nothing."""
+        if response.status_code == 200:
+            return
+        line.is_answered = True
+        # A receipt without salts is about another call, which was answered before.
+        bundle = _bundle(_settlement(response))
+        if isinstance(bundle, Mapping) and "salts" in bundle:
+            signed = self._check(bundle, bargain, line, None)
+            bargain.check_nothing(signed, body)
+        _check_status(response.status_code, body)
+
+    def _check(
+        self, bundle: object, bargain: Bargain, line: Line, response: bytes | None
+    ) -> SignedReceipt:
+        line.is_answered = True
         if bundle is None:
-            raise AuditError(4, "the answer came without a receipt", evidence={})
-        signed = SignedReceipt.from_json(bundle)
-        self._check_subject(signed, request)
+            raise no_receipt(response or b"")
+        line.signed = signed = SignedReceipt.from_json(bundle)
         verify_receipt(
             signed,
             node=self._node.address,
             domain=self._node.domain,
-            request=request,
+            request=bargain.request,
             response=response,
         )
+        bargain.check(signed)
         return signed
 
-    def _check_subject(self, signed: SignedReceipt, request: bytes) -> None:
-        """Raise `AuditError` (4) unless the receipt is about this payer and the model asked for.
 
-        A model asked for by its ModelId must be exactly that; a name is the node's own word.
-        """
-        receipt, asked = signed.receipt, str(json.loads(request)["model"])
-        answered = receipt.model.name
-        if asked.startswith("0x"):
-            answered = "0x" + receipt.model.model_id.hex()
-        evidence = {"receipt": signed.bundle()}
-        if answered != asked.lower() and answered != asked:
-            text = f"model {answered} answered, {asked} was asked"
-            raise AuditError(4, text, evidence=evidence)
-        if receipt.payment.payer != self._payer:
-            text = f"the receipt is about payer {receipt.payment.payer}"
-            raise AuditError(4, text, evidence=evidence)
+def _agree(context: PaymentCreationContext) -> None:
+    """Note the most that a call may cost, before its payment is signed."""
+    bargain = _BARGAIN.get(None)
+    if bargain is not None:
+        bargain.accepted = int(context.selected_requirements.get_amount())
 
 
 def _asking_exact(confirm: Confirm) -> Callable[[PaymentCreationContext], None]:
@@ -221,41 +259,14 @@ def _asking(confirm: Confirm) -> Callable[[BatchSettlementDepositStrategyContext
     return strategy
 
 
+def _settlement(response: httpx.Response) -> Mapping[str, Any]:
+    header = response.headers.get(PAYMENT_RESPONSE)
+    return decode_header(header) if header else {}
+
+
 def _bundle(settlement: Mapping[str, Any]) -> object:
     extensions = settlement.get("extensions")
     return extensions.get("weightproof") if isinstance(extensions, Mapping) else None
-
-
-async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Yield each event's exact bytes, its blank line included."""
-    waiting = b""
-    async for piece in response.aiter_bytes():
-        waiting += piece
-        while (end := waiting.find(b"\n\n")) >= 0:
-            yield waiting[: end + 2]
-            waiting = waiting[end + 2 :]
-
-
-def _chunk(piece: bytes) -> dict[str, Any] | None:
-    text = piece.removeprefix(_DATA).strip()
-    if text == b"[DONE]":
-        return None
-    try:
-        chunk = json.loads(text)
-    except ValueError as error:
-        raise UnavailableError("the node's stream is not JSON events") from error
-    if not isinstance(chunk, dict):
-        raise UnavailableError("the node's stream is not JSON events")
-    return chunk
-
-
-def _first_text(body: Mapping[str, Any]) -> str:
-    """Return the text of the first answer in a body or chunk of either text route."""
-    for choice in body["choices"]:
-        if choice["index"] == 0:
-            said = choice.get("message") or choice.get("delta") or choice
-            return said.get("content") or said.get("text") or ""
-    return ""
 
 
 def _check_status(status: int, body: bytes) -> None:

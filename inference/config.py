@@ -4,6 +4,7 @@
 WEIGHTPROOF_NODE_URL        the node that client commands talk to
 DATABASE_URL                overrides node.database: sqlite:///path, or, for several nodes on one
                             set of channels, postgresql://user:password@host/name
+XDG_STATE_HOME              where an auditor's memory lies: in its folder `weightproof`
 ==========================  ====================================================================
 """
 
@@ -110,6 +111,12 @@ class NodeConfig:
     plans: Plans = field(default_factory=Plans)
     limits: LimitConfig = field(default_factory=LimitConfig)
     cosigning: CosigningConfig = field(default_factory=CosigningConfig)
+
+
+def state_folder() -> Path:
+    """Return the user's folder for what a command remembers (XDG_STATE_HOME)."""
+    root = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(root) if root else Path.home() / ".local" / "state") / "weightproof"
 
 
 def load(explicit: Path | None = None) -> NodeConfig:

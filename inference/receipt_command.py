@@ -7,7 +7,8 @@ from pathlib import Path
 
 from inference.audit.model_standing import Terms
 from inference.audit.reader import LogReader
-from inference.audit_command import chain_view, show_steps
+from inference.audit_command import chain_view
+from inference.audit_report import show_steps
 from inference.config import NodeConfig
 from inference.held import Held
 from inference.proof import Proof

@@ -256,37 +256,42 @@ def check_bytes(signed: SignedReceipt, *, request: bytes | None, response: bytes
 
 
 def check_charge(signed: SignedReceipt) -> None:
-    """Raise `AuditError` (5) unless quote and charge follow from price, usage and plan.
+    """Raise `AuditError` (5) with what `charge_fault` says."""
+    if fault := charge_fault(signed.receipt):
+        raise _refused(5, fault, signed)
+
+
+def charge_fault(receipt: Receipt) -> str:
+    """Say why quote and charge do not follow from price, usage and plan; nothing if they do.
 
     The quote is the list price of the input and of the most output and time allowed. A channel is
     charged for what there was, less what the plan takes off; `exact` transfers the quote; what was
     refused or failed costs nothing.
     """
-    tokens, payment, plan = signed.receipt.tokens, signed.receipt.payment, signed.receipt.plan
+    tokens, payment, plan = receipt.tokens, receipt.payment, receipt.plan
     if payment.charged > payment.quote:
-        text = f"charged {payment.charged}, more than the {payment.quote} quoted"
-        raise _refused(5, text, signed)
-    if signed.receipt.status in (REFUSED, FAILED):
-        if payment.charged or plan is not None:
-            raise _refused(5, f"a {signed.receipt.status} call was charged", signed)
-        return
-    limit = signed.receipt.sampling.max_tokens
+        return f"charged {payment.charged}, more than the {payment.quote} quoted"
+    if receipt.status in (REFUSED, FAILED):
+        is_charged = payment.charged or plan is not None
+        return f"a {receipt.status} call was charged" if is_charged else ""
+    limit = receipt.sampling.max_tokens
     if tokens.output > limit:
-        raise _refused(5, f"{tokens.output} tokens came out, {limit} were allowed", signed)
+        return f"{tokens.output} tokens came out, {limit} were allowed"
     time = plan.time if plan else NO_TIME
     quote = price_of(payment.price, tokens.input, limit, time.quoted)
     if payment.quote != quote:
-        raise _refused(5, f"quoted {payment.quote}, the price makes it {quote}", signed)
+        return f"quoted {payment.quote}, the price makes it {quote}"
     cost = price_of(payment.price, tokens.input, tokens.output, time.used)
     listed = due = quote if payment.scheme == "exact" else cost
     if plan is not None:
         if plan.listed != listed:
-            raise _refused(5, f"list price {plan.listed}, the price makes it {listed}", signed)
+            return f"list price {plan.listed}, the price makes it {listed}"
         if fault := plan.fault():
-            raise _refused(5, fault, signed)
+            return fault
         due = plan.due
     if payment.charged != due:
-        raise _refused(5, f"charged {payment.charged}, price and tokens make it {due}", signed)
+        return f"charged {payment.charged}, price and tokens make it {due}"
+    return ""
 
 
 def _refused(check: int, message: str, signed: SignedReceipt) -> AuditError:

@@ -75,6 +75,13 @@ class ModelReplayer:
         """
         return asyncio.run(self._generate(receipt, limit))
 
+    def texts(self, receipt: Receipt, ids: tuple[int, ...]) -> tuple[str, ...] | None:
+        """Return what the answers say whose tokens these are; None where tools may be called."""
+        plan = self._plans[receipt.id]
+        if plan.tool_format:
+            return None
+        return ClaimedAnswers(self._served(receipt).loaded, plan, ids).texts
+
     def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
         """Compute once over prompt and answer, and say by how much each token lost."""
         served = self._served(receipt)

@@ -28,20 +28,25 @@ class Shown:
 def disclosures(shown: Sequence[Shown]) -> dict[str, Disclosure]:
     """Return what can be replayed: a request without its salt proves nothing."""
     return {
-        one.signed.receipt.id: Disclosure(one.request, one.signed.salts.request)
+        one.signed.receipt.id: Disclosure(
+            one.request,
+            one.signed.salts.request,
+            response=one.response,
+            response_salt=one.signed.salts.response,
+        )
         for one in shown
         if one.request is not None and one.signed.salts is not None
     }
 
 
 def read_shown(path: Path) -> Shown:
-    """Read a receipt's file, and the request beside it (the same name with `.request`).
+    """Read a receipt's file, and beside it the request and the response (`.request`, `.response`).
 
     Raises `FormatError` for what is no receipt, `ConfigError` for a file that is not there.
     """
-    request = path.with_suffix(".request")
-    body = read_bounded(request, MAX_BODY_BYTES) if request.exists() else None
-    return Shown(read_receipt(path), body)
+    beside = [path.with_suffix(suffix) for suffix in (".request", ".response")]
+    bodies = [read_bounded(one, MAX_BODY_BYTES) if one.exists() else None for one in beside]
+    return Shown(read_receipt(path), *bodies)
 
 
 def save_shown(path: Path, shown: Shown) -> None:

@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 from inference.catalog import Catalog, CatalogEntry
 from inference.config import ModelConfig
 from inference.engine.device import capacity, choose_device, give_back, release
-from inference.engine.engines import open_engine
+from inference.engine.engines import Engine, open_engine
 from inference.engine.footprint import footprint, tensors_bytes
 from inference.errors import NodeError, UnavailableError
 from inference.loader import load
@@ -82,9 +82,10 @@ class Placed:
 
 
 class Stock:
-    """Loads and unloads the models of a node's catalog."""
+    """Loads and unloads the models of a node's catalog; `engines` is as `open_engine`."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, engines: Callable[..., Engine] = open_engine) -> None:
+        self._engines: Final = engines
         self._config: Final = office.config
         self._tariff: Final = office.tariff
         self._workspace: Final = office.workspace
@@ -228,7 +229,7 @@ class Stock:
         # Compiling takes seconds, once on a machine.
         progress(f"starting {model.name}", 0)
         kind, limit = self._config.engine, self._config.max_queue
-        engine = open_engine(loaded, kind=kind, queue_limit=limit)
+        engine = self._engines(loaded, kind=kind, queue_limit=limit)
         entry = CatalogEntry(
             model.name,
             verified,

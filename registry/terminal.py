@@ -14,10 +14,14 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +37,8 @@ EXIT_CODES: Final = "\n".join(
         "3  verification refused",
         "4  chain or node unreachable, or a transaction failed",
         "5  payment refused",
-        "6  the audit found a false statement",
+        "6  a receipt, probe or proof holds a false statement",
+        "21 to 28  an audit's check 1 to 8 failed, the first that did",
         "130  interrupted by Ctrl-C",
     )
 )
@@ -110,6 +115,17 @@ class Terminal:
 
             yield advance
 
+    @contextmanager
+    def counted_bar(self, label: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar over things of a known number, with rate and time left.
+
+        Yields a function that takes how many are done of how many.
+        """
+        columns = BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn()
+        with self._progress(*columns) as bar:
+            task = bar.add_task(plain(label), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
     def fail(self, error: WeightproofError) -> NoReturn:
         """Say what went wrong and what to do, in one sentence on stderr, and leave."""
         hint = f" ({error.hint})" if error.hint else ""
@@ -131,7 +147,7 @@ class Terminal:
             hint = "check the path, its permissions and the disk"
             self.fail(WeightproofError(f"{where}{error.strerror or error}", hint=hint))
 
-    def _progress(self, *columns: SpinnerColumn | BarColumn | DownloadColumn) -> Progress:
+    def _progress(self, *columns: ProgressColumn) -> Progress:
         return Progress(
             TextColumn("{task.description}", markup=False),
             *columns,
@@ -140,6 +156,16 @@ class Terminal:
             transient=True,
             # A bar is for eyes; in a log its empty lines would stand before the one sentence.
             disable=not self.err.is_terminal,
+        )
+
+
+class _RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, once there is one."""
+        return Text(
+            "" if task.speed is None else f"{task.speed:,.0f}/s", style="progress.data.speed"
         )
 
 

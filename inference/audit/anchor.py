@@ -49,12 +49,15 @@ class AnchorEvent:
 
     def to_json(self) -> JsonObject:
         """Return it as evidence: anybody can look the transaction up."""
-        return {
+        said: JsonObject = {
             "size": self.size,
             "root": "0x" + self.root.hex(),
             "block": self.block,
             "transaction": "0x" + self.tx_hash.hex(),
         }
+        if self.signature:
+            said["signature"] = "0x" + self.signature.hex()
+        return said
 
 
 def log_id(node: str, origin: str) -> bytes:
@@ -106,6 +109,13 @@ class AnchorContract:
         # An address without code has no events either: that must not look like an empty history.
         self.chain.contract(_NAME, self.address)
         return self._events(node, origin, from_block, None)
+
+    def origins(self, node: str, *, from_block: int = 0) -> tuple[str, ...]:
+        """Return the names of all logs that a node ever anchored."""
+        events = self.chain.events(
+            _NAME, self.address, "Anchored", where={"node": node}, from_block=from_block
+        )
+        return tuple(sorted({cast(str, event.values["origin"]) for event in events}))
 
     def anchored_in(self, receipt: TxReceipt) -> tuple[AnchorEvent, ...]:
         """Return the heads that one transaction anchored."""

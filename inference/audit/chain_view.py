@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inference.audit.anchor import AnchorContract, AnchorEvent
+from inference.audit.target import AuditTarget as AuditTarget
 from inference.audit.transfers import Transfer, transfers_in
 from registry.attestation import Attestation
 from registry.chain.attestations import AttestationBook
@@ -18,25 +19,6 @@ from registry.chain.block import Block
 from registry.chain.connection import Chain
 from registry.chain.model_registry import ModelRegistry
 from registry.record import Record
-
-
-@dataclass(frozen=True)
-class AuditTarget:
-    """Which log is audited. The auditor must know these, not learn them from the node.
-
-    `node` signs, `origin` names the log, `anchor` and `registry` are contracts of `chain_id`.
-    """
-
-    node: str
-    origin: str
-    chain_id: int
-    anchor: str
-    registry: str
-
-    @property
-    def network(self) -> str:
-        """The chain as x402 names it."""
-        return f"eip155:{self.chain_id}"
 
 
 @dataclass(frozen=True)
@@ -52,6 +34,9 @@ class ChainView(Protocol):
 
     def anchored(self, node: str, origin: str) -> Sequence[AnchorEvent]:
         """Return every anchored head of a log, oldest first."""
+
+    def origins(self, node: str) -> Sequence[str]:
+        """Return the names under which a node ever anchored logs."""
 
     def block_at(self, number: int) -> Block:
         """Return block `number`."""
@@ -90,13 +75,18 @@ class OnchainView:
         """Return every anchored head of a log, oldest first."""
         return self.anchors.history(node, origin, from_block=self.from_block)
 
+    def origins(self, node: str) -> Sequence[str]:
+        """Return the names under which a node ever anchored logs."""
+        return self.anchors.origins(node, from_block=self.from_block)
+
     def block_at(self, number: int) -> Block:
         """Return block `number`."""
         return self.chain.block_at(number)
 
     def record(self, model_id: bytes, block: Block | None) -> Record | None:
         """Return a model's record at a block, or at the head; None where there is none."""
-        return self.records.find(model_id, block=block)
+        # At a stated block all endpoints are asked, where there are several: one hides nothing.
+        return self.records.find(model_id, block=block or self.records.chain.block())
 
     def attestations(
         self, model_id: bytes, block: Block, attesters: Collection[str] | None

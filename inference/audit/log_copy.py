@@ -1,87 +1,107 @@
-"""The auditor's copy of a log: every entry read, parsed and hashed by the auditor itself."""
+"""The auditor's copy of a log: every entry as it was shown, in a file that dies with the audit.
+
+Memory holds eight bytes an entry; evidence and replays are read from the file again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from inference.audit.bodies import parse_body
-from inference.audit.chain_view import AuditTarget
-from inference.audit.document import FormatError
 from inference.audit.entry import RECEIPT, Entry, parse_entry
-from inference.audit.log import GENESIS
-from inference.audit.merkle import leaf_hash
-from inference.audit.reader import LogReader
-from inference.errors import AuditError
-from inference.receipts import SignedReceipt, check_signature, receipt_domain
+from inference.audit.examination import open_receipt, read_bare
+from inference.audit.reader import BadAnswerError, LogReader
+from inference.errors import AuditError, NodeError
+from inference.receipts import SignedReceipt
 
-ENTRIES_CHECK: Final = 3
-RECEIPTS_CHECK: Final = 4
 # Hears how many entries are read of how many.
 Progress: TypeAlias = Callable[[int, int], None]
 
 
-@dataclass
 class LogCopy:
-    """Entries from 0 on, the leaf hash (32 bytes) of each, and the receipts among them by seq."""
+    """The entries from `start` on; those before were audited earlier and are asked for again."""
 
-    entries: list[Entry] = field(default_factory=list)
-    leaves: list[bytes] = field(default_factory=list)
-    receipts: dict[int, SignedReceipt] = field(default_factory=dict)
+    def __init__(self, log: LogReader, start: int = 0) -> None:
+        self._log = log
+        self.start = start
+        self._file = tempfile.TemporaryFile(buffering=1 << 20)  # noqa: SIM115  # `close` closes it
+        self._ends = array("Q")
+        self._receipts = array("Q")
 
-    def extend(self, log: LogReader, end: int, progress: Progress) -> None:
-        """Read on up to entry `end`. Raises `AuditError` (3) at an entry without its form."""
-        start = len(self.entries)
-        for seq, data in enumerate(log.entries(start, end), start=start):
-            self.entries.append(_entry(seq, data))
-            self.leaves.append(leaf_hash(data))
-            progress(seq + 1, end)
+    def close(self) -> None:
+        """Throw the copy away."""
+        self._file.close()
 
-    def open_receipts(self, start: int = 0) -> None:
-        """Parse the receipts from entry `start` on. Raises `AuditError` (4) at one without form."""
-        for entry in self.entries[start:]:
-            if entry.kind == RECEIPT:
-                self.receipts[entry.seq] = _receipt(entry)
+    def __len__(self) -> int:
+        """Return the index of the next entry."""
+        return self.start + len(self._ends)
 
-    def check_receipt(self, seq: int, target: AuditTarget) -> None:
-        """Refuse, with `AuditError` (4), a receipt not signed by the node for this very place."""
-        signed = self.receipts[seq]
-        domain = receipt_domain(target.chain_id, target.anchor)
-        check_signature(signed, node=target.node, domain=domain)
-        evidence = {"seq": seq, "receipt": signed.public()}
-        if signed.receipt.seq != seq:
-            text = f"the receipt for {signed.receipt.seq} stands at {seq}"
-            raise AuditError(RECEIPTS_CHECK, text, evidence=evidence)
-        before = self.leaves[seq - 1] if seq else GENESIS
-        if signed.receipt.prev != before:
-            text = f"receipt {seq} was signed after another entry than stands before it"
-            evidence["leafBefore"] = "0x" + before.hex()
-            raise AuditError(RECEIPTS_CHECK, text, evidence=evidence)
+    def append(self, page: Sequence[bytes]) -> None:
+        """Keep the next entries."""
+        end = self._ends[-1] if self._ends else 0
+        for data in page:
+            end += len(data)
+            self._ends.append(end)
+        self._file.write(b"".join(page))
+
+    def note_receipt(self, seq: int) -> None:
+        """Say that entry `seq` holds a receipt that can be read."""
+        self._receipts.append(seq)
+
+    def raw(self, seq: int) -> bytes:
+        """Return the bytes of entry `seq`, from `start` on."""
+        self._file.flush()
+        at = seq - self.start
+        begin = self._ends[at - 1] if at else 0
+        return os.pread(self._file.fileno(), self._ends[at] - begin, begin)
+
+    def entry(self, seq: int) -> Entry:
+        """Return entry `seq`, from `start` on."""
+        return parse_entry(self.raw(seq))
+
+    def bare(self, seq: int) -> SignedReceipt:
+        """Return the receipt at `seq`, from `start` on, for reading only."""
+        data = self.raw(seq)
+        return read_bare(data) or open_receipt(parse_entry(data))
+
+    def recall(self, seq: int) -> SignedReceipt | None:
+        """Return the receipt at `seq` for evidence; None where the node shows it no more.
+
+        One from before `start` is asked for again: its signature shows whose it is.
+        """
+        if seq >= self.start:
+            return open_receipt(self.entry(seq))
+        try:
+            [data] = self._log.entries(seq, seq + 1)
+            return open_receipt(parse_entry(data))
+        except (BadAnswerError, NodeError, AuditError, ValueError):
+            return None
+
+    @property
+    def receipts(self) -> Mapping[int, SignedReceipt]:
+        """The receipts by index, each read when it is asked for."""
+        return _Receipts(self, self._receipts)
 
 
-def _entry(seq: int, data: bytes) -> Entry:
-    evidence = {"seq": seq, "entry": data.decode("utf-8", errors="replace")}
-    try:
-        entry = parse_entry(data)
+class _Receipts(Mapping[int, SignedReceipt]):
+    def __init__(self, copy: LogCopy, held: Sequence[int]) -> None:
+        self._copy = copy
+        self._held = held
+
+    def __getitem__(self, seq: int) -> SignedReceipt:
+        """Return the receipt at `seq`."""
+        entry = self._copy.entry(seq)
         if entry.kind != RECEIPT:
-            parse_body(entry)
-    except FormatError as error:
-        text = f"entry {seq}: {error.message}"
-        raise AuditError(ENTRIES_CHECK, text, evidence=evidence) from error
-    if entry.seq != seq:
-        text = f"entry {entry.seq} stands at {seq}"
-        raise AuditError(ENTRIES_CHECK, text, evidence=evidence)
-    return entry
+            raise KeyError(seq)
+        return open_receipt(entry)
 
+    def __iter__(self) -> Iterator[int]:
+        """Go through the indices in order."""
+        return iter(self._held)
 
-def _receipt(entry: Entry) -> SignedReceipt:
-    try:
-        signed = SignedReceipt.from_json(entry.body)
-        if signed.salts is not None:
-            raise FormatError("salts", "they belong to the payer, not into the log")
-    except FormatError as error:
-        text = f"entry {entry.seq}: {error.message}"
-        evidence = {"seq": entry.seq, "body": entry.body}
-        raise AuditError(RECEIPTS_CHECK, text, evidence=evidence) from error
-    return signed
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._held)

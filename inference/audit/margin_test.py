@@ -3,15 +3,17 @@
 Each token of the answer was chosen from logits and a seed that the receipt fixes. The reference
 says by how much, in logits, each lost to the token that it would choose itself: nothing nearly
 always, and a little now and then, as rounding moves logits a little. Other weights, another prompt
-or another temperature make tokens lose more often and by more. The score of an answer is the mean
-of what its tokens lost, each cut off at a bound, so that no single token decides.
+or another temperature make tokens lose more often and by more.
 
-An honest answer of n tokens scores at most `mean + sigmas · spread / √n`: figures of single tokens
-that honest calls were measured to have, by the arithmetic that the receipt names. The document
-`thresholds.json` has them, by the digest over the model's tensors.
+The score of an answer is the sum of what its tokens lost beyond a floor, each cut off at a bound.
+Honest tokens lose more than the floor at a small rate, and then by an amount that is as good as
+exponentially distributed: so the sum over n tokens is a compound Poisson sum, and an answer is
+accused whose sum an honest one exceeds but once in `one_in` times. Rate and size were measured on
+honest calls, by the arithmetic that the receipt names, and stand in `thresholds.json` under the
+digest over the model's tensors: both at the upper end of what the measurement allows.
 
-Source: the method is Token-DiFR's (arXiv 2511.20621); logits in place of scaled logits, and bounds
-that know the answer's length, are ours.
+Source: the method is Token-DiFR's (arXiv 2511.20621), which takes the mean of clipped margins; of
+the statistics that were compared this one told most (`scripts/measure_replay.py`).
 """
 
 from __future__ import annotations
@@ -29,18 +31,41 @@ from registry.signing.canonical import decode_object
 SINGLE: Final = "single"
 HALF: Final = "half"
 _FILE: Final = Path(__file__).with_name("thresholds.json")
+# Halvings of an interval: a double has no more digits.
+_BISECTIONS: Final = 60
 _MAX_MODELS: Final = 1000
 _MAX_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
 class HonestTokens(Document):
-    """What single tokens of honest calls lost: mean and spread in logits, from how many of each."""
+    """What tokens of honest calls lose, and from how many calls and tokens that is known.
 
-    mean: Decimal
-    spread: Decimal
+    `rate` is the chance of one to lose more than `floor`, `size` by how much more on average; in
+    logits.
+    """
+
+    floor: Decimal
+    rate: Decimal
+    size: Decimal
     calls: Count
     tokens: Count
+
+    def score(self, lost: Sequence[float], clip: float) -> float:
+        """Return the sum of what tokens lost beyond the floor, each at most `clip`, in logits."""
+        floor = float(self.floor)
+        return sum(max(0.0, min(each, clip) - floor) for each in lost)
+
+    def bound(self, tokens: int, one_in: int) -> float:
+        """Return the score that honest answers of so many tokens exceed once in `one_in` times."""
+        most = float(self.rate) * tokens
+        low, high = 0.0, 1.0
+        while _exceeds(high, most) * one_in > 1:
+            low, high = high, 2 * high
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _exceeds(middle, most) * one_in > 1 else (low, middle)
+        return high * float(self.size)
 
 
 @dataclass(frozen=True)
@@ -57,13 +82,13 @@ class ModelThresholds(Document):
 class Thresholds(Document):
     """What honest answers score. `others` holds for models that nobody measured: more room.
 
-    `clip` is in logits, `sigmas` how many spreads of the mean an honest answer may be off.
+    `clip` is in logits; of `one_in` honest answers one may be accused.
     """
 
     FORMAT: ClassVar[str] = "weightproof/thresholds@1"
 
     clip: Decimal
-    sigmas: Decimal
+    one_in: Count
     models: Annotated[tuple[ModelThresholds, ...], ListKind(ModelThresholds, _MAX_MODELS)]
     others: ModelThresholds
 
@@ -81,11 +106,9 @@ class Thresholds(Document):
         found = next((model for model in self.models if model.weights == weights), None)
         model = found or self.others
         honest = model.single if arithmetic == SINGLE else model.half
-        count = max(1, len(lost))
-        room = float(self.sigmas) * float(honest.spread) / math.sqrt(count)
         return Verdict(
-            score=score(lost, float(self.clip)),
-            bound=float(honest.mean) + room,
+            score=honest.score(lost, float(self.clip)),
+            bound=honest.bound(len(lost), self.one_in),
             tokens=len(lost),
             measured=found is not None,
         )
@@ -118,6 +141,20 @@ class Verdict:
         }
 
 
-def score(lost: Sequence[float], clip: float) -> float:
-    """Return the mean of what tokens lost, each at most `clip`; 0 of none."""
-    return sum(min(each, clip) for each in lost) / max(1, len(lost))
+def _exceeds(sizes: float, events: float) -> float:
+    """Return how likely a compound Poisson sum is to exceed `sizes` times its mean summand.
+
+    Of k exponential summands the sum exceeds x with the chance e^-x · Σ x^j / j! over j < k.
+    """
+    chance = below = 0.0
+    for count in range(1, int(events + 12 * math.sqrt(events)) + 40):
+        below += _poisson(count - 1, sizes)
+        chance += _poisson(count, events) * min(1.0, below)
+    return chance
+
+
+def _poisson(count: int, mean: float) -> float:
+    """Return how likely `count` events are where `mean` are expected; by logarithms, for size."""
+    if mean == 0:
+        return float(count == 0)
+    return math.exp(count * math.log(mean) - mean - math.lgamma(count + 1))

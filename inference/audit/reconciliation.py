@@ -2,90 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from inference.audit.accounts import Accounts
-from inference.audit.bodies import SettlementBody
-from inference.audit.chain_view import AuditTarget, ChainView
+from inference.audit.accounts import Accounts, Recall, about
+from inference.audit.chain_view import ChainView, ChannelState
 from inference.audit.document import ZERO_DIGEST
-from inference.audit.entry import RECEIPT, SETTLEMENT
-from inference.audit.log_copy import LogCopy
-from inference.audit.plan_accounts import PlanAccounts
-from inference.audit.reader import LogReader
+from inference.audit.reader import LedgerState, LogReader
+from inference.audit.report import ChannelMoney
+from inference.audit.tally import Tally
 from inference.errors import AuditError
 from inference.receipt_format import PaymentFacts
 from inference.receipts import SignedReceipt
 from registry.errors import ChainMismatchError, TransactionFailedError
 
 CHECK: Final = 5
+# Channels asked for side by side, and how many of them before their answers are compared.
+_THREADS: Final = 4
+_AT_ONCE: Final = 64
 
 
-class Books:
-    """The accounts, kept from the auditor's copy of the log, entry by entry."""
-
-    def __init__(self, target: AuditTarget, log: LogReader, copy: LogCopy) -> None:
-        self.accounts: Final = Accounts(target.network, PlanAccounts(log.price_offer))
-        self._target: Final = target
-        self._log: Final = log
-        self._copy: Final = copy
-        self._taken = 0
-
-    def take(self, end: int) -> None:
-        """Take entries up to `end` into the accounts."""
-        for entry in self._copy.entries[self._taken : end]:
-            if entry.kind == RECEIPT:
-                self.accounts.add(self._copy.receipts[entry.seq])
-            elif entry.kind == SETTLEMENT:
-                self.accounts.check_claims(entry.seq, SettlementBody.from_json(entry.body))
-        self._taken = end
-
-    def advance(self, size: int) -> None:
-        """Read what was logged while the audit ran, up to `size`, and take it."""
-        start = len(self._copy.entries)
-        if size < start:
-            text = f"the ledger was shown as of entry {size}, before the {start} audited"
-            raise AuditError(CHECK, text, evidence={"size": size, "audited": start})
-        self._copy.extend(self._log, size, lambda done, total: None)
-        self._copy.open_receipts(start)
-        for seq in [seq for seq in self._copy.receipts if seq >= start]:
-            self._copy.check_receipt(seq, self._target)
-        self.take(size)
-
-
-def reconcile_channels(books: Books, chain: ChainView, log: LogReader) -> int:
-    """Compare every channel; return the total still unclaimed, in atomic units.
+def reconcile_channels(
+    tally: Tally, advance: Callable[[int], None], chain: ChainView, log: LogReader
+) -> tuple[ChannelMoney, ...]:
+    """Compare every channel; return what each owed and what of it was claimed.
 
     The node works on while it is audited. So the chain is asked first, then the ledger, and then
-    the log is taken up to where the ledger stood: each answer is at least as new as the one
+    `advance` takes the log up to where the ledger stood: each answer is at least as new as the one
     before. Raises `AuditError` (5) with what disagrees.
     """
-    accounts = books.accounts
-    unclaimed = 0
-    for channel in list(accounts.channels):
-        onchain = chain.channel(channel)
-        ledger = log.ledger(channel)
-        books.advance(ledger.size)
-        owed = accounts.channels[channel]
+    compared: list[ChannelMoney] = []
+    waiting = list(tally.accounts.channels)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(waiting), _AT_ONCE):
+            read = tally.frontier.size
+            asked = list(
+                pool.map(partial(_ask, chain, log, read), waiting[start : start + _AT_ONCE])
+            )
+            # Who answered earlier knows less of the log: it is taken up to each in turn.
+            for one in sorted(asked, key=lambda answer: answer.ledger.size):
+                advance(one.ledger.size)
+                compared.append(_compare(tally.accounts, one))
+    return tuple(compared)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    channel: bytes
+    onchain: ChannelState
+    ledger: LedgerState
+
+
+def _ask(chain: ChainView, log: LogReader, read: int, channel: bytes) -> _Answer:
+    """Ask the chain first, then the node, which had `read` entries before it was asked."""
+    answer = _Answer(channel, chain.channel(channel), log.ledger(channel))
+    size = answer.ledger.size
+    if size < read:
+        text = f"the ledger was shown as of entry {size}, before the {read} audited"
+        raise AuditError(CHECK, text, evidence={"size": size, "audited": read})
+    return answer
+
+
+def _compare(accounts: Accounts, answer: _Answer) -> ChannelMoney:
+    channel, claimed, ledger = answer.channel, answer.onchain.total_claimed, answer.ledger
+    owed = accounts.channels[channel]
+    if fault := _fault(ledger, owed, claimed):
         evidence: dict[str, object] = {
             "ledger": ledger.to_json(),
-            "totalClaimed": str(onchain.total_claimed),
+            "totalClaimed": str(claimed),
             **accounts.evidence(channel),
         }
-        name = f"channel 0x{channel.hex()}"
-        if ledger.cumulative != owed:
-            text = f"{name}: the ledger says {ledger.cumulative}, its receipts add up to {owed}"
-            raise AuditError(CHECK, text, evidence=evidence)
-        if owed > ledger.signed_max:
-            text = f"{name}: {owed} were charged, the payer signed {ledger.signed_max}"
-            raise AuditError(CHECK, text, evidence=evidence)
-        if onchain.total_claimed > owed:
-            text = f"{name}: {onchain.total_claimed} were claimed on chain, {owed} are owed"
-            raise AuditError(CHECK, text, evidence=evidence)
-        unclaimed += owed - onchain.total_claimed
-    return unclaimed
+        raise AuditError(CHECK, f"channel 0x{channel.hex()}: {fault}", evidence=evidence)
+    return ChannelMoney(channel, owed, claimed)
 
 
-def check_exact(signed: SignedReceipt, chain: ChainView) -> None:
+def _fault(ledger: LedgerState, owed: int, claimed: int) -> str:
+    if ledger.cumulative != owed:
+        return f"the ledger says {ledger.cumulative}, its receipts add up to {owed}"
+    if owed > ledger.signed_max:
+        return f"{owed} were charged, the payer signed {ledger.signed_max}"
+    if claimed > owed:
+        return f"{claimed} were claimed on chain, {owed} are owed"
+    return ""
+
+
+def check_exact(signed: SignedReceipt, seq: int, recall: Recall, chain: ChainView) -> None:
     """Refuse, with `AuditError` (5), a charge whose authorisation moved nothing on chain."""
     payment = signed.receipt.payment
     try:
@@ -93,11 +97,11 @@ def check_exact(signed: SignedReceipt, chain: ChainView) -> None:
         moved = _moved(payment, chain)
     except (ChainMismatchError, TransactionFailedError) as error:
         # The receipt names what was asked: a token that is none, a transaction that failed.
-        raise _unpaid(signed, error.message) from error
+        raise about(recall, CHECK, error.message, seq) from error
     if not used:
-        raise _unpaid(signed, "its authorisation was never spent on chain")
+        raise about(recall, CHECK, "its authorisation was never spent on chain", seq)
     if not moved:
-        raise _unpaid(signed, f"its transaction did not move {payment.charged}")
+        raise about(recall, CHECK, f"its transaction did not move {payment.charged}", seq)
 
 
 def _moved(payment: PaymentFacts, chain: ChainView) -> bool:
@@ -107,8 +111,3 @@ def _moved(payment: PaymentFacts, chain: ChainView) -> bool:
     wanted = (payment.payer, payment.pay_to, payment.charged)
     transfers = chain.transfers(payment.transaction, payment.asset)
     return wanted in [(t.sender, t.receiver, t.amount) for t in transfers]
-
-
-def _unpaid(signed: SignedReceipt, why: str) -> AuditError:
-    text = f"receipt {signed.receipt.id}: {why}"
-    return AuditError(CHECK, text, evidence={"receipt": signed.public()})

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from inference.audit_command import run_audit, show_checks
+from inference.audit_command import run_audit
+from inference.audit_report import show_checks
 from inference.config import load
 from inference.demo.models import SMOLLM2_STEPS, prepare_smollm2
 from inference.demo.node_process import NodeProcess

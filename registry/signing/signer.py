@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from coincurve import PrivateKey, PublicKey
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from registry.errors import KeyRefusedError, SignatureError
@@ -56,6 +55,8 @@ class Signer:
     @classmethod
     def from_keystore(cls, path: Path, password: str) -> Signer:
         """Open an encrypted keystore file. Raises `KeyRefusedError` when it cannot be opened."""
+        from eth_account import Account  # takes half a second
+
         try:
             key = Account.decrypt(json.loads(path.read_text()), password)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -70,6 +71,8 @@ class Signer:
 
         Raises `KeyRefusedError` when the file exists or cannot be made: a key is never lost to it.
         """
+        from eth_account import Account  # takes half a second
+
         text = json.dumps(Account.encrypt(self._key.secret, password))
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -132,6 +135,8 @@ def well_known_addresses() -> frozenset[str]:
 
 
 def _anvil_key(index: int) -> bytes:
+    from eth_account import Account  # takes half a second
+
     Account.enable_unaudited_hdwallet_features()
     account = Account.from_mnemonic(_ANVIL_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
     return bytes(account.key)

@@ -1,22 +1,23 @@
-"""The plot of the README: every call as a dot, by what its tokens lost. Light and dark alike."""
+"""The plot of the README: every call as a dot, by its score. Readable in light and dark alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, Final
+from typing import Final
 
-from inference.audit.margin_test import HALF, SINGLE
+from inference.audit.margin_test import HALF, HonestTokens
+from replay_measure.figures import CLIP, ONE_IN, Measured
 
 _WIDTH: Final = 860
 _LEFT: Final = 230
 _RIGHT: Final = 24
 _TOP: Final = 46
 _ROW: Final = 24
-# Scores on a logarithmic axis; a call that loses nothing stands at its left end.
-_LOWEST: Final = 1e-5
-_HIGHEST: Final = 1.0
+# Parts of what is honest, on a logarithmic axis; a call that loses nothing stands at its left end.
+_LOWEST: Final = 0.01
+_HIGHEST: Final = 100.0
 _STYLE: Final = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .axis { stroke: #8c959f; stroke-width: 1 }
@@ -35,10 +36,10 @@ _STYLE: Final = """
 """
 
 
-def plot(rows: Sequence[tuple[str, bool, Sequence[float]]], bounds: dict[str, float]) -> str:
+def plot(rows: Sequence[tuple[str, bool, Sequence[float]]]) -> str:
     """Return the SVG of rows: a condition's name, whether it is honest, its calls' scores.
 
-    `bounds` are the highest honest scores of 300 tokens, by arithmetic.
+    Scores are parts of the highest honest score of as many tokens: beyond 1 a call is accused.
     """
     bottom = _TOP + _ROW * len(rows)
     height = bottom + 44
@@ -47,16 +48,17 @@ def plot(rows: Sequence[tuple[str, bool, Sequence[float]]], bounds: dict[str, fl
         f'aria-label="What tokens of honest and dishonest calls lose, call by call">',
         f"<style>{_STYLE}</style>",
     ]
-    for exponent in range(-5, 1):
+    for exponent in range(-2, 3):
         x = _x(10.0**exponent)
-        label = "0" if exponent == -5 else f"{10.0**exponent:g}"
+        label = "0" if exponent == -2 else f"{10.0**exponent:g}"
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{bottom}"/>')
         parts.append(_text(x, bottom + 16, label, "middle"))
-    parts.append(_text((_LEFT + _WIDTH) / 2, bottom + 36, "logits lost per token", "middle"))
-    for arithmetic, name in ((SINGLE, "honest in fp32"), (HALF, "honest in bf16")):
-        x = _x(bounds[arithmetic])
-        parts.append(f'<line class="bound" x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{bottom}"/>')
-        parts.append(_text(x, _TOP - 14, f"≤ {bounds[arithmetic]:.4f} {name}", "middle"))
+    title = "score, as a part of the highest honest score"
+    parts.append(_text((_LEFT + _WIDTH) / 2, bottom + 36, title, "middle"))
+    x = _x(1)
+    parts.append(f'<line class="bound" x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{bottom}"/>')
+    parts.append(_text(x - 8, _TOP - 14, "honest", "end"))
+    parts.append(_text(x + 8, _TOP - 14, "accused", "start"))
     for number, (name, honest, scores) in enumerate(rows):
         y = _TOP + _ROW * number + _ROW / 2
         parts.append(_text(_LEFT - 12, y + 4, name, "end"))
@@ -73,7 +75,7 @@ def plot(rows: Sequence[tuple[str, bool, Sequence[float]]], bounds: dict[str, fl
 
 def _x(score: float) -> float:
     span = math.log10(_HIGHEST / _LOWEST)
-    place = math.log10(max(score, _LOWEST) / _LOWEST) / span
+    place = math.log10(min(max(score, _LOWEST), _HIGHEST) / _LOWEST) / span
     return round(_LEFT + place * (_WIDTH - _LEFT - _RIGHT), 1)
 
 
@@ -81,7 +83,16 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def rows_of(measured: Sequence[Any], scores: Any) -> list[tuple[str, bool, Sequence[float]]]:
-    """Return the plot's rows: honest conditions first."""
-    ordered = sorted(measured, key=lambda m: not m.condition.honest)
-    return [(m.condition.name, m.condition.honest, [scores(c) for c in m.calls]) for m in ordered]
+def rows_of(
+    measured: Sequence[Measured], fair: Mapping[str, HonestTokens]
+) -> list[tuple[str, bool, Sequence[float]]]:
+    """Return the plot's rows: honest conditions first, lies as receipts that name bfloat16."""
+    rows: list[tuple[str, bool, Sequence[float]]] = []
+    for m in sorted(measured, key=lambda m: not m.condition.honest):
+        claim = m.condition.claim if m.condition.honest else HALF
+        parts = [
+            fair[claim].score(call.tolist(), CLIP) / fair[claim].bound(len(call), ONE_IN)
+            for call in m.calls
+        ]
+        rows.append((m.condition.name, m.condition.honest, parts))
+    return rows

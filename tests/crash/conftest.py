@@ -9,6 +9,7 @@ from tests.crash.world import World, opened
 
 # Deadlines short enough to wait for, and few enough connections to use up.
 _SETTINGS = """settle_every_s = 1
+anchor_every_s = 1
 header_timeout_s = 1
 body_timeout_s = 1
 max_header_bytes = 8192

@@ -226,7 +226,9 @@ class World:
 
 
 @contextmanager
-def opened(folder: Path, settings: str = "settle_every_s = 1") -> Iterator[World]:
+def opened(
+    folder: Path, settings: str = "settle_every_s = 1\nanchor_every_s = 1"
+) -> Iterator[World]:
     """Open a world in `folder`; `settings` are lines of the node's section."""
     nursery = Nursery()  # it imports while the chain is prepared
     try:

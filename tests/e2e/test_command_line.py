@@ -342,7 +342,12 @@ def test_help_lists_every_command_and_teaches_each() -> None:
     ran = weightproof("--help")
     assert ran.code == 0
     assert "Usage: weightproof" in ran.out
-    for line in ("2  wrong settings", "3  verification refused", "6  the audit found"):
+    for line in (
+        "2  wrong settings",
+        "3  verification refused",
+        "6  a receipt",
+        "21 to 28  an audit",
+    ):
         assert line in ran.out
     for command in COMMANDS:
         assert re.search(rf"^\W*{command}\s", ran.out, re.MULTILINE), command
@@ -485,15 +490,33 @@ def test_an_answer_is_bought_settled_anchored_and_audited(market: Market, tmp_pa
     bundle = json.loads(receipt.read_text())
     bundle["receipt"]["payment"]["charged"] = "1"
     tampered.write_text(json.dumps(bundle))
-    found = weightproof(*audit, "--receipt", tampered, "--json")
-    assert found.code == 6
+    found = weightproof(*audit, "--receipt", tampered, "--json", "--evidence", tmp_path / "found")
+    assert found.code == 27
     report = json.loads(found.out)
+    assert report["exitCode"] == 27
+    [finding] = (tmp_path / "found").iterdir()
+    assert json.loads(finding.read_text())["evidence"]["receipt"]["receipt"] == bundle["receipt"]
     assert report["ok"] is False
     assert [c["number"] for c in report["checks"] if c["ran"] and not c["ok"]] == [7]
     accused = inside("audit", "--address", publisher(market), *node, *here)
-    assert accused.code == 6
+    assert accused.code == 21
     assert "✗ 1 checkpoint signature" in accused.out
-    assert "--json prints the evidence" in accused.out
+    assert "--json prints it" in accused.out
+
+    # What it was told is saved, and repeated where there is neither node nor chain nor settings.
+    bundled, shown = tmp_path / "audit.bundle", tmp_path / "audit.html"
+    assert inside(*audit, "--save", bundled, "--json").json["ok"] is True
+    again = weightproof("audit", "--bundle", bundled, "--report", shown)
+    assert again.code == 0
+    assert "the chain was not asked" in again.out
+    assert "Every check that ran is good" in shown.read_text()
+    bundled.write_bytes(bundled.read_bytes().replace(b'"charged":"', b'"charged":"1', 1))
+    inside("audit", "--bundle", bundled).refuses(3, "its digest is of other lines")
+    inside("audit", "--bundle", bundled, "--resume").refuses(2, "--bundle goes with")
+
+    state = ("--state", tmp_path / "state.json", "--json")
+    first, second = (inside(*audit, *state).json["figures"] for _ in range(2))
+    assert (first["before"], second["before"]) == (0, first["entries"])
 
 
 def test_ctrl_c_ends_a_node_in_order(market: Market) -> None:

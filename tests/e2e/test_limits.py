@@ -19,7 +19,7 @@ from tests.inference import tiny_models
 
 READER = "reader"
 # The devnet's payer, and one that comes second.
-FIRST, SECOND = (Signer.anvil(index, chain_id=31337) for index in (4, 5))
+FIRST, SECOND = (Signer.anvil(index, chain_id=31337) for index in (4, 6))
 LIMITS = """
 [limits]
 payer_per_minute = 1

@@ -126,7 +126,7 @@ def test_an_auditor_may_ask_for_a_witness(world: tuple[Market, WitnessProcess]) 
     first = inside(*audit, "--witness", one.key).json["checks"][0]
     assert "1 of 1 witnesses cosigned" in first["detail"]
     found = inside(*audit, "--witness", one.key, "--witness", STRANGER)
-    assert found.code == 6
+    assert found.code == 21
     first = json.loads(found.out)["checks"][0]
     assert "1 witnesses cosigned the head, 2 were wanted" in first["detail"]
     assert STRANGER in first["evidence"]["witnesses"]
@@ -151,7 +151,7 @@ def test_an_exported_log_is_audited_from_a_folder_and_a_static_server(
     (bundle,) = (folder / "tile/entries").rglob("000.p/*")
     bundle.write_bytes(bundle.read_bytes().replace(b"weightproof", b"weightprooF", 1))
     found = inside(*audit, folder)
-    assert found.code == 6
+    assert found.code == 23
     failed = [c["number"] for c in json.loads(found.out)["checks"] if c["ran"] and not c["ok"]]
     assert failed[0] == 3
 

@@ -28,7 +28,7 @@ from inference.database import Database
 from inference.payments.channels_contract import ChannelsContract
 from inference.payments.token_contract import TokenContract
 from inference.receipt_format import BlockFacts, ReceiptFacts
-from inference.receipts import SignedReceipt, issue, receipt_domain
+from inference.receipts import Salts, SignedReceipt, issue, receipt_domain, salted_hash
 from registry.attestation import INTEGRITY
 from registry.chain.attestations import AttestationBook
 from registry.chain.block import Block
@@ -37,7 +37,7 @@ from registry.chain.deploy import Deployment
 from registry.chain.model_registry import ModelRegistry
 from registry.record import Kind, record_id
 from registry.signing.signer import Signer
-from tests.inference.receipt_samples import COST, QUOTE, SALTS, call
+from tests.inference.receipt_samples import COST, QUOTE, REQUEST, SALTS, call
 
 FUNDER = Signer.anvil(0, chain_id=31337)
 ATTESTER = Signer.anvil(1, chain_id=31337)
@@ -117,6 +117,7 @@ class AuditedNode:
     show: dict[str, Callable[..., Any]] = field(default_factory=dict)
     owed: dict[bytes, int] = field(default_factory=dict)
     count: int = 0
+    salts: dict[bytes, Salts] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -164,8 +165,13 @@ class AuditedNode:
         )
         asset = self.world.deployment.dev_usd
         assert asset is not None
+        # No two calls have the same salts.
+        salts = Salts(self.count.to_bytes(32), SALTS.response)
+        request = replace(facts.request, hash=salted_hash(salts.request, REQUEST))
+        self.salts[request.hash] = salts
         return replace(
             facts,
+            request=request,
             id=f"rcpt_{self.count:016d}",
             served_at=int(time.time()),
             model=model,
@@ -181,7 +187,8 @@ class AuditedNode:
         facts = facts or self.facts()
         at = self.database.read(self.log.next_position)
         domain = receipt_domain(31337, self.world.deployment.audit_anchor)
-        signed = issue(key or self.key, domain, facts, seq=at.seq, prev=at.prev, salts=SALTS)
+        salts = self.salts.get(facts.request.hash, SALTS)
+        signed = issue(key or self.key, domain, facts, seq=at.seq, prev=at.prev, salts=salts)
         self.write(signed.entry())
         if any(facts.payment.channel):
             self.owed[facts.payment.channel] = facts.payment.cumulative

@@ -17,7 +17,7 @@ import pytest
 from fastapi import Response
 from fastapi.testclient import TestClient
 
-from inference.audit.bodies import IncidentBody, entry_of
+from inference.audit.bodies import AnchorBody, IncidentBody, entry_of
 from inference.audit.checkpoint import Checkpoint, sign
 from inference.audit.entry import Entry
 from inference.audit.merkle import verify_consistency
@@ -195,6 +195,17 @@ def test_text_that_has_no_bytes_is_caught(node: AuditedNode) -> None:
     assert finding(node.audit(), 3).evidence == {"seq": 0, "entry": "?"}
 
 
+def test_an_anchor_in_the_log_that_is_not_on_chain_is_caught(node: AuditedNode) -> None:
+    head = node.anchor().checkpoint
+    [event] = node.world.view().anchored(node.key.address, node.origin)
+    told = AnchorBody(head.size, head.root, event.tx_hash, event.block, 1)
+    node.write(entry_of(3, told))
+    assert node.audit().ok
+    node.write(entry_of(4, replace(told, transaction=b"\x13" * 32)))
+    check = finding(node.audit(), 3)
+    assert "entry 4 tells of an anchored head of 3 that never was" in check.detail
+
+
 # 4: receipts
 
 
@@ -208,7 +219,7 @@ def test_a_receipt_altered_in_the_log_is_caught(node: AuditedNode) -> None:
     at = node.database.read(node.log.next_position)
     domain = receipt_domain(31337, node.world.deployment.audit_anchor)
     signed = issue(node.key, domain, node.facts(), seq=at.seq, prev=at.prev)
-    cheaper = replace(signed.receipt, served_at=signed.receipt.served_at - 86_400)
+    cheaper = replace(signed.receipt, served_at=signed.receipt.served_at - 1)
     write_receipt(node, replace(signed, receipt=cheaper))
     node.owed[signed.receipt.payment.channel] += signed.receipt.payment.charged
     check = finding(node.audit(), 4)
@@ -234,6 +245,14 @@ def test_two_receipts_under_one_id_are_caught(node: AuditedNode) -> None:
     check = finding(node.audit(), 4)
     assert "two receipts have the id" in check.detail
     assert check.evidence["before"]
+
+
+def test_one_call_under_two_names_is_caught(node: AuditedNode) -> None:
+    first = node.sell()
+    second = node.sell(replace(node.facts(), request=first.receipt.request))
+    check = finding(node.audit(), 4)
+    assert f"{second.receipt.id} is about a call that another one is about" in check.detail
+    assert check.evidence == {"receipt": second.public(), "before": first.public()}
 
 
 def test_a_reordered_log_is_caught(node: AuditedNode) -> None:
@@ -434,7 +453,8 @@ class Machine:
 
 
 def disclosed(signed: SignedReceipt, request: bytes = REQUEST) -> dict[str, Disclosure]:
-    return {signed.receipt.id: Disclosure(request, SALTS.request, OUTPUT_IDS)}
+    assert signed.salts is not None
+    return {signed.receipt.id: Disclosure(request, signed.salts.request, OUTPUT_IDS)}
 
 
 def test_tokens_that_the_weights_do_not_give_are_caught(node: AuditedNode) -> None:
@@ -548,4 +568,4 @@ def test_a_long_log_is_read_page_by_page(node: AuditedNode) -> None:
             progress=lambda done, total: heard.append((done, total)),
         )
     assert report.ok
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [(3, 3)]

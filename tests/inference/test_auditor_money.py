@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from inference.audit.bodies import SettlementBody, entry_of
 from inference.audit.report import CheckResult
 from inference.payments.channel import DepositPayment
 from inference.payments.claim import Claim
@@ -217,6 +218,21 @@ def test_a_claim_on_chain_above_the_receipts_is_caught(node: AuditedNode, wallet
     assert f"{COST + 1} were claimed on chain, {COST} are owed" in check.detail
     assert check.evidence["totalClaimed"] == str(COST + 1)
     assert check.evidence["lastReceipt"] == last.public()
+
+
+@pytest.mark.parametrize("action", ["settle", "refund"])
+def test_a_settlement_in_the_log_that_never_was_is_caught(
+    node: AuditedNode, wallet: Wallet, action: str
+) -> None:
+    node.sell()
+    tx, _ = wallet.transfer(QUOTE)
+    asset = node.world.token.address
+    told = SettlementBody(action, asset, QUOTE, (), tx.hash, tx.block, tx.gas_used)
+    node.write(entry_of(1, told))
+    assert node.audit().ok
+    for lie in (replace(told, amount=QUOTE + 1), replace(told, transaction=b"\x13" * 32)):
+        node.write(entry_of(node.database.read(node.log.size), lie))
+        assert f"entry 2 tells of a {action} of" in finding(node).detail
 
 
 # exact payments

@@ -162,7 +162,7 @@ def test_a_dead_witness_and_a_silent_one_do_not_stop_the_round(
         key = NoteKey("witness.example/w3", Ed25519Key(b"\x07" * 32)).cosigner
         mute = WitnessConfig(f"http://127.0.0.1:{silent.getsockname()[1]}", key)
         asking = cosigning(database, dead, mute, honest)
-        asking.timeout_s = 0.5
+        asking.timeout_s = 2.0
         assert asyncio.run(asking.go()) == 1
         assert set(asking.error.split("; ")) == {
             f"{ONE.name}: ConnectError",

@@ -177,10 +177,10 @@ FALSE: dict[str, tuple[Change, int, str]] = {
         4,
         "not a note",
     ),
-    "a head that somebody else signed": (
+    "a head signed otherwise": (
         lambda p: p.update(checkpoint=p["checkpoint"].replace("5BVw8p", "5BVw8q", 1)),
         5,
-        "signed by",
+        "belongs to no key",
     ),
     "another anchored root": (lambda p: p["anchored"].update(root=HASH), 6, "leads to root"),
     "an anchored head too small": (lambda p: p["anchored"].update(size=2), 6, "not in a tree"),

@@ -58,7 +58,8 @@ class Log:
     """Receipts one after another, all under one offer."""
 
     def __init__(self, offer: PriceOffer = OFFER) -> None:
-        self.accounts = PlanAccounts(lambda _: offer)
+        self.receipts: dict[int, SignedReceipt] = {}
+        self.accounts = PlanAccounts(lambda _: offer, self.receipts.__getitem__)
         self.seq = 0
 
     def add(
@@ -67,6 +68,7 @@ class Log:
         facts = planned(plan, **({"charged": plan.due, "payer": payer} | payment))
         facts = replace(facts, served_at=at)
         signed = issue(NODE, DOMAIN, facts, seq=self.seq, prev=bytes(32))
+        self.receipts[self.seq] = signed
         self.seq += 1
         self.accounts.add(signed)
         return signed

@@ -24,10 +24,10 @@ from tests.inference.receipt_samples import (
 )
 
 DISCLOSED = Disclosure(REQUEST, SALTS.request, OUTPUT_IDS)
-HONEST_TOKENS = HonestTokens("0.01", "0.05", 100, 1000)
+HONEST_TOKENS = HonestTokens("0.1", "0.01", "0.05", 100, 1000)
 OTHERS = ModelThresholds("others", bytes(32), HONEST_TOKENS, HONEST_TOKENS)
-# Of four tokens 0.01 + 4 · 0.05 / 2 is honest.
-RULE = Thresholds("1", "4", (), OTHERS)
+RULE = Thresholds("1", 10_000, (), OTHERS)
+BOUND = HONEST_TOKENS.bound(4, 10_000)
 
 
 def signed(**changes: object) -> SignedReceipt:
@@ -141,11 +141,15 @@ def test_a_call_that_was_not_served_has_no_answer_to_replay() -> None:
 def test_in_another_runtime_tokens_that_lose_by_much_are_shown() -> None:
     lie = (*HONEST[:2], 1, 2)
     disclosed = Disclosure(REQUEST, SALTS.request, lie)
-    with pytest.raises(AuditError, match=r"lose 0\.5000 logits each, 0\.1100 are honest") as caught:
+    with pytest.raises(AuditError, match=f"lose 1.8000 logits too much, {BOUND:.4f} are") as caught:
         replay(answered(lie), disclosed, Bigram(threads=2), RULE)
     assert caught.value.evidence["lost"] == ["0.0000", "0.0000", "9.0000", "9.0000"]
-    verdict = {"score": "0.500000", "bound": "0.110000", "tokens": 4, "measured": "other models"}
-    assert caught.value.evidence["verdict"] == verdict
+    assert caught.value.evidence["verdict"] == {
+        "score": "1.800000",
+        "bound": f"{BOUND:.6f}",
+        "tokens": 4,
+        "measured": "other models",
+    }
 
 
 def test_tokens_that_could_not_come_are_shown() -> None:
@@ -193,7 +197,7 @@ def test_an_honest_call_of_another_arithmetic_is_accepted() -> None:
     found = replay(answered(tipped), disclosed, Bigram(threads=2, lost=0.3), RULE)
     assert found.same
     assert found.weighed
-    assert "0.0750 logits each, 0.1100 are honest" in found.detail
+    assert f"0.2000 logits too much, {BOUND:.4f} are honest" in found.detail
 
 
 def test_an_honest_call_replays_whole_and_in_part() -> None:

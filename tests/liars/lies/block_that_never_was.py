@@ -1,0 +1,32 @@
+"""The model is said to have stood at a block that the chain does not have.
+
+Caught by the auditor, check 6, after 1 call.
+Evidence: a signed receipt, and the chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inference.receipt_format import Receipt
+from inference.statements import Statements
+from tests.liars.finding import Found, accused
+from tests.liars.honest import Honest, Voice
+from tests.liars.stage import Stage
+
+
+class Mouth(Voice):
+    def say(self, honest: Receipt) -> Receipt:
+        block = replace(honest.model.block, hash=b"\x13" * 32)
+        return replace(honest, model=replace(honest.model, block=block))
+
+
+class Liar(Honest):
+    def statements(self, honest: Statements) -> Statements:
+        return Mouth.of(honest)
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        actor.wallet().call()
+        return accused(actor, actor.audit())

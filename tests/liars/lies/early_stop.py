@@ -1,0 +1,37 @@
+"""The answer is ended early, as if the model had ended it.
+
+Caught by the auditor, check 8, after 1 call.
+Evidence: a signed receipt, and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from inference.engine.sequence import Delta
+from tests.liars.finding import Found, accused
+from tests.liars.honest import Engine, Honest
+from tests.liars.stage import Stage
+
+
+class Bent(Engine):
+    async def stream(self, id: str) -> AsyncIterator[Delta]:
+        number = 0
+        async for delta in super().stream(id):
+            number += len(delta.token_ids)
+            yield replace(delta, finish_reason="stop") if number >= 3 else delta
+            if number >= 3:
+                return
+
+
+class Liar(Honest):
+    def engine(self, honest: Any, stage: Stage) -> Any:
+        return Bent(honest)
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        answer = actor.wallet().call()
+        return accused(actor, actor.audit(replayed=[answer]))

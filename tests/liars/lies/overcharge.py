@@ -1,0 +1,32 @@
+"""The charge is one unit more than price and tokens make.
+
+Caught by the payer's client, check 5, after 1 call.
+Evidence: a signed receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inference.receipt_format import Receipt
+from inference.statements import Statements
+from tests.liars.finding import Found, refused
+from tests.liars.honest import Honest, Voice
+from tests.liars.stage import Stage
+
+
+class Mouth(Voice):
+    def say(self, honest: Receipt) -> Receipt:
+        payment = honest.payment
+        more = replace(payment, charged=payment.charged + 1, cumulative=payment.cumulative + 1)
+        return replace(honest, payment=more)
+
+
+class Liar(Honest):
+    def statements(self, honest: Statements) -> Statements:
+        return Mouth.of(honest)
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        return refused(actor, actor.wallet().call)

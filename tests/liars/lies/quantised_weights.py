@@ -1,0 +1,26 @@
+"""The weights were rounded to 4 bits to save memory.
+
+Caught by the auditor, check 8, after 1 call.
+Evidence: a signed receipt, and the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.liars.actor import ask
+from tests.liars.finding import Found, accused
+from tests.liars.honest import Honest
+from tests.liars.stage import Stage
+from tests.liars.swapped import Swapped
+
+
+class Liar(Honest):
+    def engine(self, honest: Any, stage: Stage) -> Any:
+        return Swapped(honest, stage.engine("rounded"))
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        answer = actor.wallet().call(ask(n=8, max_tokens=16, temperature=1.0, seed=7))
+        return accused(actor, actor.audit(replayed=[answer]))
