@@ -76,6 +76,10 @@ class Writer:
             self._in_use.release()
         return self._connection
 
+    def borrow(self) -> None:
+        """Wait for the connection, to keep it from everybody else until `take_back`."""
+        self._in_use.acquire()
+
     def take_back(self) -> None:
         """Take back what was lent; on any thread."""
         self._in_use.release()

@@ -142,6 +142,47 @@ def test_only_what_is_durable_waits_for_the_disk(database: Database) -> None:
     assert asyncio.run(together()) == [False, True, False, True]
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_more_than_one_group_at_once_is_served_to_the_last(
+    database: Database, durable: bool
+) -> None:
+    async def many() -> None:
+        puts = (lambda tx, i=i: put(tx, i) for i in range(1000))
+        await asyncio.gather(*(database.write(f, durable=durable, brief=True) for f in puts))
+
+    asyncio.run(many())
+    assert count(database) == 1000
+
+
+def test_loops_that_meet_at_the_connection_are_all_served(database: Database) -> None:
+    async def loop(start: int) -> None:
+        for value in range(start, start + 300):
+            await database.write(lambda tx, v=value: put(tx, v), durable=False, brief=True)
+
+    threads = [threading.Thread(target=lambda n=n: asyncio.run(loop(1000 * n))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count(database) == 900
+
+
+def test_what_a_stopped_loop_asked_for_does_not_hold_up_another(database: Database) -> None:
+    stopped = asyncio.new_event_loop()
+
+    async def ask() -> None:
+        database.write(lambda tx: put(tx, "left"), brief=True)
+
+    async def go_on() -> None:
+        await database.write(lambda tx: put(tx, "more"), brief=True)
+
+    stopped.run_until_complete(ask())
+    asyncio.run(go_on())
+    database.write_now(lambda tx: None)
+    assert count(database) == 2
+    stopped.close()
+
+
 def test_threads_and_loops_take_turns(database: Database) -> None:
     def fill(start: int) -> None:
         for value in range(start, start + 50):
