@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Node and npm come from a wheel inside the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where Python may not keep its byte code, every process compiles torch anew: 27 s, else 10.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 
 .PHONY: help setup demo test torture fmt lint bench contracts clean

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -109,8 +110,13 @@ class Devnet:
         return self.chain.rpc("evm_snapshot")
 
     def revert(self, snapshot: Any) -> None:
-        """Go back to a snapshot, which is used up by it."""
+        """Go back to a snapshot, which is used up by it. The clock shows real time again.
+
+        Anvil by itself would go on from the moment of the snapshot, so that every revert would
+        leave the chain further behind the receipts that are dated beside it.
+        """
         self.chain.rpc("evm_revert", snapshot)
+        self.chain.rpc("evm_setTime", max(int(time.time()), self.chain.head().timestamp))
 
     def set_code(self, address: str, code: bytes) -> None:
         """Put runtime code at an address."""

@@ -110,6 +110,15 @@ def test_a_snapshot_brings_everything_back(restored: Devnet) -> None:
     assert restored.chain.head() == head
 
 
+def test_after_a_revert_the_clock_shows_real_time_again(restored: Devnet) -> None:
+    snapshot = restored.snapshot()
+    time.sleep(3)
+    restored.revert(snapshot)
+    now = int(time.time())
+    restored.mine()
+    assert restored.chain.head().timestamp >= now - 1
+
+
 def test_blocks_come_by_themselves_with_a_block_time() -> None:
     with Devnet.start(block_time=1) as devnet:
         deadline = time.monotonic() + 10
