@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the calls, one round")
+    parser.add_argument("--quick", action="store_true", help="a sixth of the calls, one round")
     parser.add_argument("--only", help="sides, by comma")
     parser.add_argument("--profile", type=Path, help="cProfile of our node's event loop")
     options = parser.parse_args(arguments)
@@ -103,7 +103,7 @@ async def _measure(sides: Mapping[str, Side], options: argparse.Namespace) -> _M
         for concurrency in _CONCURRENCY:
             for name, side in sides.items():
                 calls = _CALLS.get(name, _UNPAID_CALLS) // (
-                    1 if number and not options.quick else 6
+                    1 if number and not options.quick else _SMALL
                 )
                 requests = side.requests(concurrency, calls)
                 turn = await run(side.process, requests, status=side.status)
