@@ -73,6 +73,7 @@ def create_app(node: Node) -> DirectApp:
     if buckets is not None:
         app.add_middleware(Gate, buckets=buckets)
     open_to_pages(app)
+    app.pass_by()  # direct routes ask `buckets` themselves, and are no pages'
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)

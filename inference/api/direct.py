@@ -3,7 +3,8 @@
 FastAPI's way to a route is several middlewares, a search through all routes and objects for request
 and response: together longer than verifying a payment. So a POST of a direct route is answered by
 its function at once; requests of pages (CORS), other methods and all other routes take the usual
-way, to the same functions.
+way, to the same functions. So does everything once a middleware was added that nobody said could be
+passed by: it sees every request.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ class DirectApp(FastAPI):
         super().__init__(**options)
         self._buckets: Final = buckets
         self._direct: Final[dict[str, Direct]] = {}
+        self._passed_by = 0
+
+    def pass_by(self) -> None:
+        """Let direct routes go past the middlewares that were added until now."""
+        self._passed_by = len(self.user_middleware)
 
     def post_direct(self, path: str, answer: Direct, name: str) -> None:
         """Answer POSTs of `path` by `answer`, whichever way they come."""
@@ -45,7 +51,8 @@ class DirectApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
         answer = None
-        if scope["type"] == "http" and scope["method"] == "POST":
+        posted = scope["type"] == "http" and scope["method"] == "POST"
+        if posted and len(self.user_middleware) == self._passed_by:
             answer = self._direct.get(scope["path"])
         if answer is None or header(scope["headers"], b"origin"):
             await super().__call__(scope, receive, send)
