@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from fastapi import Response
@@ -25,7 +26,7 @@ class Piece(Response):
         self.background = None
         self.raw_headers = [
             (b"content-length", b"%d" % len(answer.body)),
-            (b"content-type", answer.media_type.encode()),
+            (b"content-type", _content_type(answer.media_type)),
             _EXPOSES,
         ]
         for name, value in answer.headers.items():
@@ -36,6 +37,12 @@ class Piece(Response):
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+@lru_cache(maxsize=16)
+def _content_type(media_type: str) -> bytes:
+    """Return the type that any other response, such as a stream in pieces, names for it."""
+    return Response(media_type=media_type).headers["content-type"].encode("latin-1")
 
 
 def respond(result: Answer | Stream) -> Response:
