@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ class Call:
     prepare: Callable[[CatalogEntry], Awaitable[Work]]
     coupon: str = ""
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The path of its route."""
         return urlsplit(self.url).path

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -77,6 +77,19 @@ class Standing:
     block: Block | None = None
 
 
+@dataclass
+class _Place:
+    """The same, as it changes; several times in each call."""
+
+    loaded_at: float
+    paid_at: float = 0.0
+    leases: int = 0
+    stopped: str = ""
+    tampered: bool = False
+    retired: bool = False
+    block: Block | None = None
+
+
 class Lease:
     """The right to use an entry's memory until `end`, which may be called twice."""
 
@@ -113,7 +126,7 @@ class Catalog:
         self._on_free = on_free
         self._entries: dict[str, CatalogEntry] = {}
         # Of every entry in memory, those that were retired and not freed yet included.
-        self._standing: dict[CatalogEntry, Standing] = {}
+        self._standing: dict[CatalogEntry, _Place] = {}
         self._lock = Lock()
 
     def add(self, entry: CatalogEntry) -> CatalogEntry | None:
@@ -121,7 +134,7 @@ class Catalog:
         with self._lock:
             before = self._entries.get(entry.name)
             self._entries[entry.name] = entry
-            self._standing[entry] = Standing(loaded_at=time.time())
+            self._standing[entry] = _Place(loaded_at=time.time())
         if before is not None:
             self._retire([before])
         return before
@@ -167,7 +180,7 @@ class Catalog:
         """Like `get`, and hold what was found in memory until the lease ends."""
         with self._lock:
             entry = self._find(name, task)
-            self._change(entry, leases=self._standing[entry].leases + 1)
+            self._standing[entry].leases += 1
         return Lease(entry, self._end)
 
     def hold(self, entry: CatalogEntry) -> Lease | None:
@@ -176,7 +189,7 @@ class Catalog:
             standing = self._standing.get(entry)
             if standing is None:
                 return None
-            self._change(entry, leases=standing.leases + 1)
+            standing.leases += 1
         return Lease(entry, self._end)
 
     def stop(self, which: str | CatalogEntry, reason: str, *, tampered: bool = False) -> bool:
@@ -192,17 +205,17 @@ class Catalog:
             before = self._standing[entry]
             fresh = not before.stopped or (tampered and not before.tampered)
             if fresh:
-                self._change(entry, stopped=reason, tampered=tampered)
+                before.stopped, before.tampered = reason, tampered
         return fresh
 
     def check_on_sale(self, entry: CatalogEntry) -> None:
         """Raise `ModelStoppedError` when the entry was stopped; one that was replaced is not."""
-        if reason := self.standing(entry).stopped:
+        if reason := self._place(entry).stopped:
             raise ModelStoppedError(f"model {entry.name} is not sold any more: {reason}")
 
     def check_sound(self, entry: CatalogEntry) -> None:
         """Raise `ModelStoppedError` when the entry's weights were found changed in memory."""
-        standing = self.standing(entry)
+        standing = self._place(entry)
         if standing.tampered:
             raise ModelStoppedError(
                 f"model {entry.name} was stopped while it answered: {standing.stopped}; "
@@ -214,17 +227,15 @@ class Catalog:
         with self._lock:
             entry = self._entry(which)
             if entry is not None:
-                self._change(entry, block=block)
+                self._standing[entry].block = block
 
     def block(self, entry: CatalogEntry) -> Block:
         """Return the newest block at which a model was found to stand."""
-        return self.standing(entry).block or entry.verified.block
+        return self._place(entry).block or entry.verified.block
 
     def mark_paid(self, entry: CatalogEntry) -> None:
         """Note that a call of the model was charged now."""
-        with self._lock:
-            if entry in self._standing:
-                self._change(entry, paid_at=time.time())
+        self._place(entry).paid_at = time.time()
 
     def stopped(self, which: str | CatalogEntry) -> str:
         """Return why a model was stopped, or an empty string."""
@@ -234,8 +245,7 @@ class Catalog:
 
     def standing(self, entry: CatalogEntry) -> Standing:
         """Return how an entry stands; one that was freed is retired and has no calls."""
-        with self._lock:
-            return self._standing.get(entry, Standing(loaded_at=0.0, retired=True))
+        return Standing(**vars(self._place(entry)))
 
     def held(self) -> tuple[CatalogEntry, ...]:
         """Return everything in memory: what is on sale, what was stopped, what is retired."""
@@ -252,7 +262,9 @@ class Catalog:
     def _find(self, name: str, task: str | None) -> CatalogEntry:
         # An id is looked for first: whatever a model is called, an id means that model alone.
         named = self._entries.get(name)
-        found = [e for e in self._entries.values() if e.model_id == name.lower()]
+        found = []
+        if name[:2] in ("0x", "0X"):
+            found = [e for e in self._entries.values() if e.model_id == name.lower()]
         found = found or ([named] if named else [])
         fitting = [entry for entry in found if task in (None, entry.task)]
         for entry in fitting:
@@ -275,22 +287,24 @@ class Catalog:
             return self._entries.get(which)
         return which if which in self._standing else None
 
-    def _change(self, entry: CatalogEntry, **values: object) -> None:
-        self._standing[entry] = replace(self._standing[entry], **values)  # type: ignore[arg-type]
+    def _place(self, entry: CatalogEntry) -> _Place:
+        """Return how an entry stands; one look at a dict, for which no lock is needed."""
+        place = self._standing.get(entry)
+        return _Place(loaded_at=0.0, retired=True) if place is None else place
 
     def _retire(self, entries: Iterable[CatalogEntry]) -> None:
         """Bar what left the catalog, and free what nobody uses."""
         with self._lock:
             for entry in entries:
                 if entry in self._standing:
-                    self._change(entry, retired=True)
+                    self._standing[entry].retired = True
         for entry in entries:
             self._free_unused(entry)
 
     def _end(self, entry: CatalogEntry) -> None:
         with self._lock:
             if entry in self._standing:
-                self._change(entry, leases=self._standing[entry].leases - 1)
+                self._standing[entry].leases -= 1
         self._free_unused(entry)
 
     def _free_unused(self, entry: CatalogEntry) -> None:

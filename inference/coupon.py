@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
 
@@ -133,11 +132,6 @@ class CouponGuard:
 def coupon_domain(chain_id: int, node: str) -> Domain:
     """Return the EIP-712 domain of coupons for the node with that address."""
     return Domain("Weightproof coupon", "1", chain_id, node)
-
-
-def coupon_of(headers: Mapping[str, str]) -> str:
-    """Return the coupon that came with a request, or nothing."""
-    return headers.get(HEADER, "")
 
 
 def _refused(why: str) -> CouponRefusedError:

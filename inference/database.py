@@ -30,6 +30,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from inference import schema
+from inference.desk import Desk
 from inference.migrations.upgrade import upgrade
 from inference.pending_write import PendingWrite
 from inference.postgres import PostgresStore
@@ -84,6 +85,9 @@ class Database:
                     upgrade(connection)
                     _check_owner(connection, facts)
                 self._writer: Final = Writer(self._store)
+            self._desk: Final = (
+                Desk(self._store, self._writer) if isinstance(self._store, SqliteStore) else None
+            )
         except BaseException:
             self._store.close()
             raise
@@ -93,31 +97,55 @@ class Database:
         """Under whose name this process has work in flight, as `inference.instances` says."""
         return self._store.instance
 
-    def write(self, function: Callable[[Connection], T], *, durable: bool = True) -> Awaitable[T]:
+    def write(
+        self, function: Callable[[Connection], T], *, durable: bool = True, brief: bool = False
+    ) -> Awaitable[T]:
         """Run `function` in a transaction; the result is awaitable once it is on disk.
 
         Without `durable` it is awaitable once it is committed, and on disk with the next durable
-        write; it may touch one channel only. Call it from a running event loop. What `function`
-        raises undoes its own changes and comes out of the awaitable; so do `DatabaseError`, with
-        which nothing was changed, and `DatabaseUnknownError`.
+        write; it may touch one channel only. What is `brief`, a few statements and no waiting, may
+        run on the event loop itself. Call it from a running event loop. What `function` raises
+        undoes its own changes and comes out of the awaitable; so do `DatabaseError`, with which
+        nothing was changed, and `DatabaseUnknownError`.
         """
+        return self._write(function, durable=durable, brief=brief)
+
+    def _write(
+        self, function: Callable[[Connection], T], *, durable: bool, brief: bool
+    ) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._writer.submit(PendingWrite(function, durable, future, loop))
+        write = PendingWrite(function, durable, future, loop)
+        if brief and self._desk is not None:
+            self._desk.submit(write, loop)
+        else:
+            self._writer.submit(write)
         return future
 
     def insist(
-        self, function: Callable[[Connection], T], *, for_s: float = inf
+        self, function: Callable[[Connection], T], *, for_s: float = inf, brief: bool = False
     ) -> asyncio.Future[T]:
         """Like `write`, again and again while the database is in use, full or away.
 
         For what cannot be undone any more, such as money that moved; it is gone on with if nobody
         waits for it. Comes out with `DatabaseError` after `for_s` seconds.
         """
-        trying = asyncio.ensure_future(self._try(function, for_s))
-        self._insisted.add(trying)
-        trying.add_done_callback(self._insisted.discard)
-        return asyncio.shield(trying)
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + for_s
+        result: asyncio.Future[T] = loop.create_future()
+
+        def ended(first: asyncio.Future[T]) -> None:
+            error = first.exception()
+            if isinstance(error, DatabaseError) and time.monotonic() + _PAUSE_S <= deadline:
+                trying = loop.create_task(self._try(function, deadline, brief))
+                self._insisted.add(trying)
+                trying.add_done_callback(self._insisted.discard)
+                trying.add_done_callback(lambda last: _pass_on(last, result))
+            else:
+                _pass_on(first, result)
+
+        # Nearly always the first try is the last one: a task for it would cost as much.
+        self._write(function, durable=True, brief=brief).add_done_callback(ended)
+        return result
 
     def write_now(self, function: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Like `write`, for threads without an event loop: waits for the result."""
@@ -125,17 +153,17 @@ class Database:
         self._writer.submit(PendingWrite(function, durable, future, None))
         return future.result()
 
-    async def _try(self, function: Callable[[Connection], T], for_s: float) -> T:
-        deadline = time.monotonic() + for_s
+    async def _try(self, function: Callable[[Connection], T], deadline: float, brief: bool) -> T:
+        """Try again after a pause, until the monotonic second `deadline`."""
         pause = _PAUSE_S
         while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_S)
             try:
-                return await self.write(function)
+                return await self.write(function, brief=brief)
             except DatabaseError:
                 if time.monotonic() + pause > deadline:
                     raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _MAX_PAUSE_S)
 
     def read(self, function: Callable[[Connection], T]) -> T:
         """Run `function` on a snapshot, in the caller's thread. It must not write."""
@@ -163,6 +191,8 @@ class Database:
 
     def close(self) -> None:
         """Finish the writes that were asked for, then close. May be called twice."""
+        if self._desk is not None:
+            self._desk.close()
         if self._writer.close():
             self._store.close()
 
@@ -194,6 +224,19 @@ class Database:
                 f"cannot open the database {self._store.shown}: {why}",
                 hint="check its address, its folder or server, and their permissions",
             ) from error
+
+
+def _pass_on(ended: asyncio.Future[T], waiting: asyncio.Future[T]) -> None:
+    """Tell whoever waits, if anybody still does."""
+    error = None if ended.cancelled() else ended.exception()
+    if waiting.done():
+        return
+    if ended.cancelled():
+        waiting.cancel()
+    elif error is not None:
+        waiting.set_exception(error)
+    else:
+        waiting.set_result(ended.result())
 
 
 def _store(url: str) -> Store:

@@ -36,8 +36,9 @@ from inference.audit.log import AuditLog
 from inference.database import Database
 from inference.disclosure_book import DisclosureBook
 from inference.errors import RequestError
+from inference.kept_receipts import find_receipt
 from inference.limits import Buckets, Rate
-from inference.receipts import SignedReceipt, find_receipt
+from inference.receipts import SignedReceipt
 from registry.errors import CanonicalError
 from registry.signing.canonical import decode_object
 from registry.signing.signer import Signer

@@ -74,6 +74,9 @@ class Metrics:
             "model",
         )
         self._meters: Final[dict[str, Meters]] = {}
+        # One for each that occurs, found once; their labels are bounded, and so are these.
+        self._ended: Final[dict[tuple[str, str, str], Counter]] = {}
+        self._atoms: Final[dict[tuple[str, str], Counter]] = {}
 
     def add(self, collector: Collector) -> None:
         """Show also what `collector` reads when it is asked."""
@@ -100,7 +103,11 @@ class Metrics:
 
     def ended(self, facts: CallFacts) -> None:
         """Count a call that ended; its output tokens are counted as they leave."""
-        self._calls.labels(label(facts.model), facts.status, facts.scheme).inc()
+        kind = (facts.model, facts.status, facts.scheme)
+        ended = self._ended.get(kind)
+        if ended is None:
+            ended = self._ended[kind] = self._calls.labels(label(facts.model), *kind[1:])
+        ended.inc()
         if facts.receipt is None:
             return
         meters, tokens = self.of(facts.model), facts.receipt.tokens
@@ -110,7 +117,11 @@ class Metrics:
             meters.mean_token.observe((facts.duration_s - facts.paid_s) / tokens.output)
         payment = facts.receipt.payment
         if payment.charged:
-            self._charged.labels(label(facts.model), payment.asset).inc(payment.charged)
+            of = (facts.model, payment.asset)
+            atoms = self._atoms.get(of)
+            if atoms is None:
+                atoms = self._atoms[of] = self._charged.labels(label(facts.model), payment.asset)
+            atoms.inc(payment.charged)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type: OpenMetrics if an Accept header names it.

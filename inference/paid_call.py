@@ -35,6 +35,7 @@ from inference.errors import (
     NodeError,
     PaymentRefusedError,
 )
+from inference.kept_receipts import find_receipt
 from inference.observer import Observation
 from inference.paid_stream import stream
 from inference.payments import exact
@@ -45,7 +46,7 @@ from inference.payments.offers import OTHER_OFFER
 from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError, Moved
 from inference.payments.x402 import PaymentPayload, decode_payment, settle_response
-from inference.receipts import SaltedHash, find_receipt
+from inference.receipts import SaltedHash
 from inference.sale import (
     Sale,
     Till,
@@ -57,7 +58,6 @@ from inference.sale import (
     refused,
 )
 from inference.statements import Statement
-from inference.work import Generates
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
     amount = quote(rate.price, work.input_tokens, work.max_output_tokens)  # 2
     coupon = till.tariff.coupon(call.coupon, model=entry.name, work=work)
     offers = till.cashier.offers(call.url, amount)
-    shown = till.tariff.shown(rate, payment)
     if payment is None:  # 3
+        shown = till.tariff.shown(rate, payment)
         return till.demands.answer(offers, entry.name, extensions=shown)
     try:
         secured = await till.cashier.reserve(  # 4, 5
@@ -137,13 +137,14 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
         if refusal.code == OTHER_OFFER and till.cashier.may_have_moved(payment):
             # The price changed since it was made for another: it is not to be paid twice.
             raise SettlementPendingError() from refusal
+        shown = till.tariff.shown(rate, payment)
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
         # No receipt: without a reservation the node cannot state what the channel was charged so
         # far. What moved is the payer's still; the header names the transaction, which proves it.
         header = error.response(till.cashier.network)
         return Answer(error.status, b"", paid_headers(header), error)
-    if isinstance(work, Generates):
+    if hasattr(work, "payer"):  # asking whether it is a `Generates` takes as long as a signature
         work.payer = secured.reservation.payer
     seen.paid(work)
     sale = Sale(call, seen, lease, work, rate, secured, asked.ticket)
@@ -179,7 +180,8 @@ async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Str
         except NodeError as refusal:
             answer: Answer | Stream = await refused(sale, till, refusal)
         else:
-            sale = replace(sale, claimed=claimed)
+            if claimed != sale.claimed:
+                sale = replace(sale, claimed=claimed)
             answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
         ended = True
         return answer
@@ -196,7 +198,9 @@ async def _serve(sale: Sale, till: Till) -> Answer:
     except NodeError as failure:
         return await failed(sale, till, failure)
     try:
-        sale = replace(sale, secured=await till.cashier.collect(sale.secured))
+        secured = await till.cashier.collect(sale.secured)
+        if secured is not sale.secured:
+            sale = replace(sale, secured=secured)
     except NodeError as failure:
         return await failed(sale, till, failure)
     response = SaltedHash(sale.salts.response).add(body)

@@ -44,10 +44,11 @@ class PendingWrite:
 
 
 def tell(group: Sequence[PendingWrite]) -> None:
-    """Tell each member how it ended, waking each event loop once."""
+    """Tell each member how it ended, waking each event loop once; this thread's needs no waking."""
+    here = asyncio._get_running_loop()
     waiting: dict[asyncio.AbstractEventLoop, list[PendingWrite]] = {}
     for write in group:
-        if write.loop is None:
+        if write.loop is None or write.loop is here:
             write.tell()
         else:
             waiting.setdefault(write.loop, []).append(write)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
 
 from inference.errors import NodeError
 from inference.schema import Amount
@@ -27,14 +28,14 @@ _Change: TypeAlias = Callable[[Any], Any]
 class _Form:
     """A statement as one kind of database takes it.
 
-    `order` are its parameters by position, None where the driver takes them by name; `written` and
-    `read` change amounts on their way in (by name) and out (by position).
+    `binds` are its parameters, in their order where they go by `position`; `written` changes
+    amounts on their way in (by name), `read` on their way out (by position).
     """
 
     text: str
-    order: tuple[str, ...] | None
+    position: bool
+    binds: tuple[tuple[str, _Change | None], ...]
     constants: Mapping[str, Any]
-    written: tuple[tuple[str, _Change], ...]
     read: tuple[tuple[int, _Change], ...]
 
 
@@ -65,15 +66,22 @@ class Prepared:
         return changed
 
     def _run(self, tx: Connection, form: _Form, values: Mapping[str, Any]) -> Any:
-        bound = {**form.constants, **values}
-        for name, change in form.written:
-            bound[name] = change(bound[name])
-        if form.order is None:
-            return drive(tx, form.text, bound)
+        if form.constants:
+            values = {**form.constants, **values}
         try:
-            return drive(tx, form.text, [bound[name] for name in form.order])
+            if not form.position:
+                named = {
+                    name: values[name] if change is None else change(values[name])
+                    for name, change in form.binds
+                }
+                return drive(tx, form.text, named)
+            listed = [
+                values[name] if change is None else change(values[name])
+                for name, change in form.binds
+            ]
         except KeyError as error:
             raise NodeError(f"a statement lacks the value of {error}") from error
+        return drive(tx, form.text, listed)
 
     def _form(self, tx: Connection) -> _Form:
         form = self._forms.get(tx.dialect.name)
@@ -100,13 +108,11 @@ def _form(statement: Any, dialect: Dialect) -> _Form:
     columns = statement.selected_columns if isinstance(statement, Select) else ()
     return _Form(
         text=str(compiled),
-        order=tuple(compiled.positiontup) if compiled.positional else None,
-        constants={name: bind.value for name, bind in binds.items() if not bind.required},
-        written=tuple(
-            (name, _writer(bind.type, dialect))
-            for name, bind in binds.items()
-            if isinstance(bind.type, Amount)
+        position=bool(compiled.positional),
+        binds=tuple(
+            (name, _writer(binds[name].type, dialect)) for name in compiled.positiontup or binds
         ),
+        constants={name: bind.value for name, bind in binds.items() if not bind.required},
         read=tuple(
             (place, _reader(column.type, dialect))
             for place, column in enumerate(columns)
@@ -115,8 +121,10 @@ def _form(statement: Any, dialect: Dialect) -> _Form:
     )
 
 
-def _writer(amount: Amount, dialect: Dialect) -> _Change:
-    return lambda value: amount.process_bind_param(value, dialect)
+def _writer(kind: TypeEngine[Any], dialect: Dialect) -> _Change | None:
+    if not isinstance(kind, Amount):
+        return None
+    return lambda value: kind.process_bind_param(value, dialect)
 
 
 def _reader(amount: Amount, dialect: Dialect) -> _Change:

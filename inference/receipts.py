@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from sqlalchemy import Connection, Row, select
-
-from inference import schema
 from inference.audit.document import (
     Digest,
     Document,
@@ -28,22 +26,19 @@ from inference.audit.document import (
     OptionalKind,
     Signature,
 )
-from inference.audit.entry import RECEIPT, Entry
+from inference.audit.entry import RECEIPT, EncodedEntry, Entry
 from inference.errors import AuditError
-from inference.prepared import Prepared
 from inference.receipt_format import (
     FAILED,
-    MAX_BYTES,
     REFUSED,
     PriceFacts,
     Receipt,
     ReceiptFacts,
     ReceiptKind,
-    parse_receipt,
 )
 from inference.receipt_plan import NO_TIME
 from registry.errors import SignatureError
-from registry.signing.canonical import JsonObject, decode_object
+from registry.signing.canonical import JsonObject
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -61,7 +56,6 @@ RECEIPT_STRUCT: Final = Struct(
 )
 SALT_BYTES: Final = 32
 _PER_MILLION: Final = 1_000_000
-_STORE: Final = Prepared(schema.receipts.insert())
 _TOKENS_PREFIX: Final = b"weightproof/tokens@1\0"
 
 
@@ -94,9 +88,21 @@ class SignedReceipt:
         """Return what travels to the payer: the salts too, when there are any."""
         return self.public() | ({"salts": self.salts.to_json()} if self.salts else {})
 
+    def public_text(self) -> str:
+        """Return the canonical text of `public`."""
+        return LoggedReceipt(self.receipt, self.signature).canonical
+
+    def bundle_text(self) -> str:
+        """Return the canonical text of `bundle`."""
+        return ReceiptBundle(self.receipt, self.signature, self.salts).canonical
+
     def entry(self) -> Entry:
         """Return the log entry of this receipt."""
         return Entry(self.receipt.seq, RECEIPT, self.public())
+
+    def encoded_entry(self) -> EncodedEntry:
+        """Return the same entry, encoded of the texts that are there already."""
+        return EncodedEntry(self.receipt.seq, RECEIPT, self.public_text())
 
     @classmethod
     def from_json(cls, value: object) -> SignedReceipt:
@@ -154,8 +160,8 @@ class SaltedHash:
 
 def token_digest(ids: Iterable[int]) -> bytes:
     """Return the digest of token ids in order, each as four little-endian bytes."""
-    packed = b"".join(token.to_bytes(4, "little") for token in ids)
-    return hashlib.sha256(_TOKENS_PREFIX + packed).digest()
+    listed = tuple(ids)
+    return hashlib.sha256(_TOKENS_PREFIX + struct.pack(f"<{len(listed)}I", *listed)).digest()
 
 
 def price_of(price: PriceFacts, input_tokens: int, output_tokens: int, time: int = 0) -> int:
@@ -177,7 +183,13 @@ def issue(
     salts: Salts | None = None,
 ) -> SignedReceipt:
     """Place facts at `seq` after the entry with leaf hash `prev`, and sign them."""
-    receipt = Receipt.of(facts, seq=seq, prev=prev, node=signer.address)
+    return sign(signer, domain, Receipt.of(facts, seq=seq, prev=prev, node=signer.address), salts)
+
+
+def sign(
+    signer: Signer, domain: Domain, receipt: Receipt, salts: Salts | None = None
+) -> SignedReceipt:
+    """Sign a receipt of the signer's node."""
     return SignedReceipt(receipt, signer.sign_digest(signing_digest(receipt, domain)), salts)
 
 
@@ -280,37 +292,6 @@ def charge_fault(receipt: Receipt) -> str:
     if payment.charged != due:
         return f"charged {payment.charged}, price and tokens make it {due}"
     return ""
-
-
-def store_receipt(tx: Connection, signed: SignedReceipt) -> None:
-    """Keep the payer's copy, in the transaction that appends its entry to the log."""
-    values = {
-        "id": signed.receipt.id,
-        "seq": signed.receipt.seq,
-        "payer": signed.receipt.payment.payer,
-        "json": signed.receipt.encode().decode(),
-        "signature": "0x" + signed.signature.hex(),
-        "salts": signed.salts.encode().decode() if signed.salts else "{}",
-        "created_at": signed.receipt.served_at,
-    }
-    _STORE.run(tx, values)
-
-
-def find_receipt(tx: Connection, receipt_id: str) -> SignedReceipt | None:
-    """Return the payer's copy of a receipt, or None. Only the payer may see its salts."""
-    table = schema.receipts
-    row = tx.execute(select(table).where(table.c.id == receipt_id)).first()
-    return None if row is None else signed_of(row)
-
-
-def signed_of(row: Row[Any]) -> SignedReceipt:
-    """Return the payer's copy that a row of `receipts` holds."""
-    salts = decode_object(row.salts.encode(), max_bytes=MAX_BYTES)
-    return SignedReceipt(
-        parse_receipt(row.json.encode()),
-        bytes.fromhex(row.signature.removeprefix("0x")),
-        Salts.from_json(salts) if salts else None,
-    )
 
 
 def _refused(check: int, message: str, signed: SignedReceipt) -> AuditError:

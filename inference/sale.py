@@ -23,13 +23,14 @@ from inference.database import Database, DatabaseError
 from inference.demands import Demands
 from inference.disclosure_book import DisclosureBook
 from inference.errors import NodeError, QueueFullError, RequestError
+from inference.kept_receipts import store_receipt
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
 from inference.payments.identifier import Ticket
 from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
 from inference.receipt_format import FAILED, REFUSED
-from inference.receipts import SaltedHash, Salts, store_receipt
+from inference.receipts import SaltedHash, Salts
 from inference.retries import Retries
 from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
 from inference.tariff import Bill, Rate, Tariff
@@ -190,7 +191,7 @@ async def record(
         statement = till.statements.about(
             sale.entry, sale.work, sale.rate.price, outcome, booked, position, bill.plan
         )
-        till.log.append(tx, statement.receipt.entry())
+        till.log.append(tx, statement.receipt.encoded_entry(), position)
         store_receipt(tx, statement.receipt)
         if served:
             till.catalog.mark_paid(sale.entry)
@@ -201,7 +202,7 @@ async def record(
             till.retries.keep(tx, sale.ticket, sale.secured.reservation, answer(statement, header))
         return statement, header
 
-    statement, header = await till.database.insist(commit, for_s=for_s)
+    statement, header = await till.database.insist(commit, for_s=for_s, brief=True)
     sale.seen.recorded(statement)
     return statement, header
 

@@ -198,7 +198,7 @@ sign_ins = Table(
     Index("sign_ins_expires_at", "expires_at"),
 )
 
-# The node's signed statements about calls. receipts.py.
+# The node's signed statements about calls. kept_receipts.py.
 receipts = Table(
     "receipts",
     metadata,

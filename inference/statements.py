@@ -23,9 +23,9 @@ from inference.receipt_format import (
     ModelFacts,
     PaymentFacts,
     PlannedPaymentFacts,
-    PlannedReceiptFacts,
+    PlannedReceipt,
     PriceFacts,
-    ReceiptFacts,
+    Receipt,
     RequestFacts,
     ResponseFacts,
     RuntimeFacts,
@@ -33,15 +33,16 @@ from inference.receipt_format import (
     TokenFacts,
 )
 from inference.receipt_plan import PlanFacts
-from inference.receipts import Salts, SignedReceipt, issue, salted_hash, token_digest
+from inference.receipts import Salts, SignedReceipt, salted_hash, sign, token_digest
 from inference.work import Work, is_exact, sampling_facts
 from registry.chain.block import Block
-from registry.signing.canonical import JsonObject
+from registry.signing.canonical import encode
 from registry.signing.signer import Signer
 from registry.signing.typed_data import Domain
 
 _ZERO: Final = bytes(32)
 SERVED: Final = ("ok", "partial")
+_NO_SAMPLING: Final = SamplingFacts(seed=0, temperature="0", top_p="1", top_k=0, max_tokens=0)
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,13 @@ def new_receipt_id() -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """What was signed: our receipt and, for a served call, the extensions for x402 clients."""
+    """What was signed: our receipt and, for a served call, the extensions for x402 clients.
+
+    Extensions are JSON texts, by name.
+    """
 
     receipt: SignedReceipt
-    extensions: Mapping[str, JsonObject]
+    extensions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,13 @@ class Statements:
         """
         standard, digest = self._standard(outcome, booked)
         payment = _payment(price, booked, digest)
-        kind: type[ReceiptFacts] = ReceiptFacts
+        kind: type[Receipt] = Receipt
         if plan is not None:
-            kind = PlannedReceiptFacts
+            kind = PlannedReceipt
             payment = PlannedPaymentFacts(
                 **{name: getattr(payment, name) for name in PaymentFacts.FIELDS}, plan=plan
             )
-        facts = kind(
+        receipt = kind(
             id=outcome.receipt_id,
             status=outcome.status,
             served_at=outcome.served_at,
@@ -130,25 +134,38 @@ class Statements:
             payment=payment,
             request=RequestFacts(outcome.path, salted_hash(outcome.salts.request, outcome.request)),
             response=ResponseFacts(work.finish, outcome.response_hash),
+            seq=at.seq,
+            prev=at.prev,
+            node=self.signer.address,
         )
-        signed = issue(
-            self.signer, self.domain, facts, seq=at.seq, prev=at.prev, salts=outcome.salts
-        )
-        return Statement(signed, {"weightproof": signed.bundle(), **standard})
+        signed = sign(self.signer, self.domain, receipt, outcome.salts)
+        return Statement(signed, {"weightproof": signed.bundle_text(), **standard})
 
-    def _standard(self, outcome: Outcome, booked: Booked) -> tuple[dict[str, JsonObject], bytes]:
+    def _standard(self, outcome: Outcome, booked: Booked) -> tuple[dict[str, str], bytes]:
         """Return the x402 receipt as an extension and its digest; none for what was not served."""
         if outcome.status not in SERVED:
             return {}, _ZERO
-        statement = PaymentReceipt(
-            network=booked.network,
-            resource_url=outcome.url,
-            payer=booked.payer,
-            issued_at=outcome.served_at,
-            transaction="0x" + booked.transaction.hex() if any(booked.transaction) else "",
+        transaction = "0x" + booked.transaction.hex() if any(booked.transaction) else ""
+        text, digest = _x402_receipt(
+            self.signer,
+            booked.network,
+            outcome.url,
+            booked.payer,
+            outcome.served_at,
+            transaction,
         )
-        signed = offer_receipt.sign(self.signer, statement)
-        return {"offer-receipt": {"info": {"receipt": signed}}}, statement.digest()
+        return {"offer-receipt": text}, digest
+
+
+# A payer's calls of one second on a channel have the same one: it names neither call nor amount.
+@lru_cache(maxsize=1024)
+def _x402_receipt(
+    signer: Signer, network: str, url: str, payer: str, issued_at: int, transaction: str
+) -> tuple[str, bytes]:
+    """Return the extension with a signed x402 receipt as JSON text, and the receipt's digest."""
+    statement = PaymentReceipt(network, url, payer, issued_at, transaction)
+    signed = offer_receipt.sign(signer, statement)
+    return encode({"info": {"receipt": signed}}).decode(), statement.digest()
 
 
 def model_facts(entry: CatalogEntry, block: Block) -> ModelFacts:
@@ -205,9 +222,7 @@ def runtime_of(facts: EngineFacts) -> RuntimeFacts:
 
 def _sampling(work: Work) -> SamplingFacts:
     sampling = work.sampling
-    if sampling is None:
-        return SamplingFacts(seed=0, temperature="0", top_p="1", top_k=0, max_tokens=0)
-    return sampling_facts(sampling)
+    return _NO_SAMPLING if sampling is None else sampling_facts(sampling)
 
 
 @lru_cache(maxsize=64)

@@ -156,6 +156,9 @@ class Tariff:
         if scheme == _EXACT:
             usage = Usage(work.input_tokens, work.max_output_tokens, price.most_ms)
         listed = charge(price, usage)
+        by_list = self.book.is_plain and claimed == _NOTHING and not isinstance(work, Sells)
+        if by_list and not price.per_second:
+            return Bill(listed)
         bought = NO_ALLOWANCE
         if isinstance(work, Sells) or scheme == _EXACT:
             due = self.book.list_price(tx, payer, listed, at=at)

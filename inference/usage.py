@@ -10,7 +10,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from inference import schema
-from inference.receipts import SignedReceipt, signed_of
+from inference.kept_receipts import signed_of
+from inference.receipts import SignedReceipt
 
 # Receipts that one page of usage adds up, and that one page of receipts holds (2 KiB each).
 USAGE_PAGE: Final = 2000

@@ -1,5 +1,7 @@
 """The writer: one thread and one connection through which everything is written.
 
+The connection is used by one at a time: by the thread, or by whom it is lent to (`desk`).
+
 What waits is run as a group, in one transaction. When the connection is lost, a group that was
 surely not kept runs again on the next one; of a COMMIT that nobody answered the database is asked
 first, for as long as it takes.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
@@ -40,6 +42,11 @@ class Writer:
         self._store: Final = store
         self._queue: Final[queue.SimpleQueue[PendingWrite | None]] = queue.SimpleQueue()
         self._closing: Final = threading.Lock()
+        # Held by whoever uses the connection; the thread goes before those it is lent to.
+        self._in_use: Final = threading.Lock()
+        self._wanted = False
+        # Called when the thread has used the connection, by the thread.
+        self.on_free: Callable[[], None] = lambda: None
         self._closed = False
         self._ending = False
         self._connection: Connection | None = None
@@ -54,6 +61,29 @@ class Writer:
                 raise DatabaseError("the database is closed")
             self._queue.put(write)
 
+    @property
+    def connection(self) -> Connection:
+        """The connection, for whom it is lent to. Raises `DatabaseError` where there is none."""
+        if self._connection is None:
+            raise DatabaseError("the database cannot be reached")
+        return self._connection
+
+    def lend(self) -> Connection | None:
+        """Lend the connection until `take_back`; None where it is in use or wanted."""
+        if self._wanted or not self._in_use.acquire(blocking=False):
+            return None
+        if self._connection is None:
+            self._in_use.release()
+        return self._connection
+
+    def borrow(self) -> None:
+        """Wait for the connection, to keep it from everybody else until `take_back`."""
+        self._in_use.acquire()
+
+    def take_back(self) -> None:
+        """Take back what was lent; on any thread."""
+        self._in_use.release()
+
     def close(self) -> bool:
         """Finish what was submitted, then disconnect; False when that was done before."""
         with self._closing:
@@ -62,13 +92,18 @@ class Writer:
             self._closed = True
             self._queue.put(None)
         self._thread.join()
-        self._disconnect()
+        with self._in_use:
+            self._disconnect()
         return True
 
     def _serve(self) -> None:
         while not self._ending:
             for part in self._store.parts(self._waiting(block=True)):
-                self._commit(part)
+                self._wanted = True
+                with self._in_use:
+                    self._wanted = False
+                    self._commit(part)
+                self.on_free()
 
     def _waiting(self, *, block: bool) -> list[PendingWrite]:
         """Take what waits from the queue, or wait for it; notes when nothing more will come."""

@@ -13,6 +13,7 @@ turns round by round.
 - `ours_unpaid` is our node's same route without the payment, `ours_402` the paid route asked
   without a payment, `official_402` the middleware asked so.
 
+`server_load` and `client_load` are the parts of a turn in which a process kept a processor busy.
 `added_p50_ms` is what paying adds to the median of one call at a time. Ratios are of medians.
 `breakdown_us` says what the time of a paid call is spent on.
 """
@@ -59,23 +60,24 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the calls, one round")
+    parser.add_argument("--quick", action="store_true", help="a sixth of the calls, one round")
     parser.add_argument("--only", help="sides, by comma")
     parser.add_argument("--profile", type=Path, help="cProfile of our node's event loop")
     options = parser.parse_args(arguments)
+    only = options.only.split(",") if options.only else []
     # Asked to end, it ends its servers first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         TemporaryDirectory() as made,
         opened(Path(made)) as market,
-        set_up(market, Path(made), _say, profile=options.profile) as sides,
+        set_up(market, Path(made), _say, only=only, profile=options.profile) as sides,
     ):
         for number, name in enumerate(PAID):
-            if not options.only or name in options.only:
+            if name in sides:
                 _say(f"opening channels with {name}")
                 opening = sides[name].open_channels(market, max(_CONCURRENCY), first=100 * number)
                 asyncio.run(opening)
-        chosen = [s for s in sides if not options.only or s in options.only.split(",")]
+        chosen = [name for name in sides if not only or name in only]
         measured = asyncio.run(_measure({name: sides[name] for name in chosen}, options))
         steps = _breakdown(sides[OURS]) if OURS in chosen else {}
     result = {
@@ -101,11 +103,10 @@ async def _measure(sides: Mapping[str, Side], options: argparse.Namespace) -> _M
         for concurrency in _CONCURRENCY:
             for name, side in sides.items():
                 calls = _CALLS.get(name, _UNPAID_CALLS) // (
-                    1 if number and not options.quick else 6
+                    1 if number and not options.quick else _SMALL
                 )
-                turn = await run(
-                    side.process.port, side.requests(concurrency, calls), status=side.status
-                )
+                requests = side.requests(concurrency, calls)
+                turn = await run(side.process, requests, status=side.status)
                 _say(f"round {number}, {concurrency} at once, {name}: {turn.figures()}")
                 if number:
                     measured[name][concurrency].append(turn)
@@ -116,7 +117,7 @@ def _breakdown(side: Side) -> dict[str, float]:
     """Return what each step of a paid call takes, one call at a time."""
     address = f"http://127.0.0.1:{side.process.port}{BREAKDOWN}"
     httpx.get(address)
-    turn = asyncio.run(run(side.process.port, side.requests(1, _BREAKDOWN_CALLS)))
+    turn = asyncio.run(run(side.process, side.requests(1, _BREAKDOWN_CALLS)))
     steps: dict[str, float] = httpx.get(address).json()
     whole = round(statistics.mean(turn.calls) * 1e6, 1)
     rest = round(whole - sum(steps.values()), 1)

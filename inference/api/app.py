@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import Receive
 
 from inference import paid_call
 from inference.api import (
@@ -29,10 +30,11 @@ from inference.api import (
     tiles,
     wallet,
 )
-from inference.api.body import read_body
+from inference.api.body import take_body
 from inference.api.chat_body import ChatRequest
 from inference.api.completion_body import CompletionRequest
 from inference.api.cors import open_to_pages
+from inference.api.direct import DirectApp, Headers, header
 from inference.api.encoder_bodies import ClassifyRequest, EmbeddingsRequest
 from inference.api.gate import Gate
 from inference.api.plan import CHAT_PATH, COMPLETIONS_PATH
@@ -42,13 +44,14 @@ from inference.api.schemas import parse
 from inference.api.subscriptions import SubscriptionRequest
 from inference.call import Call
 from inference.catalog import CatalogEntry
-from inference.coupon import coupon_of
+from inference.coupon import HEADER
 from inference.errors import NodeError, PaymentRefusedError
 from inference.limits import Buckets
 from inference.node import Node
 from inference.payments.x402 import decode_payment
 from inference.work import Work
 
+_COUPON: Final = HEADER.lower().encode()
 _Ask = TypeVar(
     "_Ask",
     ChatRequest,
@@ -59,12 +62,18 @@ _Ask = TypeVar(
 )
 
 
-def create_app(node: Node) -> FastAPI:
+def create_app(node: Node) -> DirectApp:
     """Return the ASGI application of an opened node."""
-    app = FastAPI(title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node))
+    buckets = None
     if node.config.limits.address.per_minute:
-        app.add_middleware(Gate, buckets=Buckets(node.config.limits.address, "address"))
+        buckets = Buckets(node.config.limits.address, "address")
+    app = DirectApp(
+        buckets, title="Weightproof node", docs_url=None, redoc_url=None, lifespan=_lifespan(node)
+    )
+    if buckets is not None:
+        app.add_middleware(Gate, buckets=buckets)
     open_to_pages(app)
+    app.pass_by()  # direct routes ask `buckets` themselves, and are no pages'
     app.add_exception_handler(Exception, handle)
     for kind in (NodeError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -98,7 +107,7 @@ def _lifespan(node: Node) -> Callable[[FastAPI], contextlib.AbstractAsyncContext
 
 
 def _paid(
-    app: FastAPI,
+    app: DirectApp,
     node: Node,
     path: str,
     task: str | None,
@@ -106,25 +115,25 @@ def _paid(
     prepare: Callable[[CatalogEntry, _Ask], Awaitable[Work]],
 ) -> None:
     """Put a paid route at `path`; a GET on it shows the offers or refunds a channel."""
+    url, limit = node.config.public_url + path, node.config.max_body_bytes
+    timeout_s = node.config.door.body_timeout_s
 
-    async def post(request: Request) -> Response:
-        body = await read_body(
-            request, node.config.max_body_bytes, timeout_s=node.config.door.body_timeout_s
-        )
+    async def post(headers: Headers, receive: Receive) -> Response:
+        body = await take_body(headers, receive, limit, timeout_s=timeout_s)
         ask = parse(kind, body)
         call = Call(
-            url=node.config.public_url + path,
+            url=url,
             body=body,
-            payment=request.headers.get("payment-signature"),
+            payment=header(headers, b"payment-signature"),
             model=ask.model,
             task=task,
             prepare=lambda entry: prepare(entry, ask),
-            coupon=coupon_of(request.headers),
+            coupon=header(headers, _COUPON) or "",
         )
         return respond(await paid_call.run(call, node.till))
 
     async def get(request: Request) -> Response:
-        offers = node.cashier.offers(node.config.public_url + path, 0)
+        offers = node.cashier.offers(url, 0)
         model = next((entry.name for entry in node.catalog if entry.task == task), "")
         header = request.headers.get("payment-signature")
         if header is None:
@@ -137,7 +146,5 @@ def _paid(
         return Response("{}", 200, {"PAYMENT-RESPONSE": settled}, "application/json")
 
     name = path.rpartition("/")[2]
-    # Plain routes: they read their bodies themselves, and FastAPI's way to a function that takes
-    # nothing else costs as much as verifying a voucher.
-    app.router.routes.append(Route(path, post, methods=["POST"], name=name))
+    app.post_direct(path, post, name)
     app.router.routes.append(Route(path, get, methods=["GET"], name=f"{name} refund"))

@@ -13,9 +13,9 @@ from inference.audit.log import MAX_PAGE
 from inference.audit.note_key import bind
 from inference.audit.reader import KeyedLogIdentity
 from inference.errors import ModelUnknownError, RequestError
+from inference.kept_receipts import find_receipt
 from inference.node import Node
 from inference.payments import books
-from inference.receipts import find_receipt
 
 # What JSON carries exactly, and every database holds.
 _MAX_SIZE = 2**53

@@ -1,5 +1,9 @@
 """Documents: frozen dataclasses whose JSON is strict in both directions.
 
+A document becomes its canonical text when it is made, of the texts of its fields: so a receipt is
+signed, logged, stored and sent without being encoded again, and what many receipts have in common
+is encoded once. `tests/properties` compares it with what encodes any JSON.
+
 A field's annotation says how its value looks in JSON: digests and signatures are `0x` lowercase
 hex, amounts decimal text, counts integers, addresses EIP-55 text. Values are checked at birth,
 so a document that exists can be encoded; JSON with a field more, a field less or another spelling
@@ -9,141 +13,45 @@ of the same value is refused, so that one document has one text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Annotated, Any, ClassVar, Protocol, Self, TypeAlias, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, get_type_hints
 
-from eth_utils.address import to_checksum_address
+from inference.audit.kinds import (
+    AddressKind,
+    AmountKind,
+    BytesKind,
+    CountKind,
+    FormatError,
+    Kind,
+    TextKind,
+    quoted,
+    text_of,
+)
+from registry.signing.canonical import JsonObject, JsonValue
 
-from inference.errors import NodeError
-from registry.signing.canonical import MAX_INTEGER, JsonObject, JsonValue, encode
-
-# Decimal digits of the largest uint256: bounds the work of int().
-_AMOUNT_DIGITS = 78
-
-
-class FormatError(NodeError):
-    """A document is not of the format it claims. `path` names the field, or is empty."""
-
-    exit_code = 3
-
-    def __init__(self, path: str, rule: str, *, hint: str = "") -> None:
-        super().__init__(f"{path}: {rule}" if path else rule, hint=hint)
-        self.path = path
-        self.rule = rule
-
-
-class Kind(Protocol):
-    """How one field's value looks in Python and in JSON. Both raise `FormatError`."""
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the JSON value; refuses a Python value that does not fit."""
-
-    def load(self, value: object, path: str) -> object:
-        """Return the Python value; refuses every other spelling."""
-
-
-@dataclass(frozen=True)
-class TextKind:
-    """Text of at most `limit` characters that matches `pattern` as a whole."""
-
-    pattern: str
-    limit: int = 200
-
-    @cached_property
-    def _compiled(self) -> re.Pattern[str]:
-        return re.compile(self.pattern, re.ASCII)
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the text."""
-        if not isinstance(value, str):
-            raise FormatError(path, f"{type(value).__name__} where text belongs")
-        if len(value) > self.limit:
-            raise FormatError(path, f"{len(value)} characters, more than {self.limit}")
-        if not self._compiled.fullmatch(value):
-            raise FormatError(path, f"{value!r:.80} does not match {self.pattern}")
-        return value
-
-    def load(self, value: object, path: str) -> object:
-        """Return the text."""
-        return self.dump(value, path)
-
-
-@dataclass(frozen=True)
-class CountKind:
-    """An integer from 0 to `limit`, which is 2^53 - 1 unless it is said."""
-
-    limit: int = MAX_INTEGER
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the integer."""
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise FormatError(path, f"{value!r:.80} is not an integer")
-        if not 0 <= value <= self.limit:
-            most = "2^53 - 1" if self.limit == MAX_INTEGER else str(self.limit)
-            raise FormatError(path, f"{value!r:.80} is not between 0 and {most}")
-        return value
-
-    def load(self, value: object, path: str) -> object:
-        """Return the integer."""
-        return self.dump(value, path)
-
-
-class AmountKind:
-    """An amount in atomic units, below 2^256: `int` in Python, decimal text in JSON."""
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the decimal text."""
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 256:
-            raise FormatError(path, f"{value!r:.80} is not an amount")
-        return str(value)
-
-    def load(self, value: object, path: str) -> object:
-        """Return the integer."""
-        if (
-            not isinstance(value, str)
-            or len(value) > _AMOUNT_DIGITS
-            or not re.fullmatch(r"0|[1-9][0-9]*", value, re.ASCII)
-        ):
-            raise FormatError(path, f"{value!r:.80} is not an amount in decimal text")
-        return int(value)
-
-
-@dataclass(frozen=True)
-class BytesKind:
-    """Exactly `size` bytes: `bytes` in Python, 0x lowercase hex in JSON."""
-
-    size: int
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the hex text."""
-        if not isinstance(value, bytes) or len(value) != self.size:
-            raise FormatError(path, f"{value!r:.80} is not {self.size} bytes")
-        return "0x" + value.hex()
-
-    def load(self, value: object, path: str) -> bytes:
-        """Return the bytes."""
-        if not isinstance(value, str) or len(value) != 2 + 2 * self.size:
-            raise FormatError(path, f"{value!r:.80} is not 0x and {2 * self.size} hex digits")
-        if not re.fullmatch(r"0x[0-9a-f]*", value, re.ASCII):
-            raise FormatError(path, f"{value!r:.80} is not lowercase hex")
-        return bytes.fromhex(value[2:])
-
-
-class AddressKind:
-    """An EIP-55 checksum address."""
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the address."""
-        if not isinstance(value, str) or not _is_address(value):
-            raise FormatError(path, f"{value!r:.80} is not an EIP-55 address")
-        return value
-
-    def load(self, value: object, path: str) -> object:
-        """Return the address."""
-        return self.dump(value, path)
-
+__all__ = (
+    "Address",
+    "AddressKind",
+    "Amount",
+    "AmountKind",
+    "BytesKind",
+    "Count",
+    "CountKind",
+    "Decimal",
+    "Digest",
+    "Document",
+    "FormatError",
+    "Kind",
+    "ListKind",
+    "NestedKind",
+    "OptionalKind",
+    "Remark",
+    "Signature",
+    "Text",
+    "TextKind",
+    "remark",
+)
 
 Digest: TypeAlias = Annotated[bytes, BytesKind(32)]
 Signature: TypeAlias = Annotated[bytes, BytesKind(65)]
@@ -168,8 +76,11 @@ class Document:
     FORMAT: ClassVar[str] = ""
     # Field name → (JSON key, kind), filled from the annotations when a subclass is made.
     FIELDS: ClassVar[dict[str, tuple[str, Kind]]] = {}
-    # What `to_json` copies; no annotation of an instance, so that it is no field.
-    _json: ClassVar[dict[str, Any]]
+    # In the order of the keys: what stands before a value, its field's name and key, and what
+    # makes its text.
+    _ORDER: ClassVar[tuple[tuple[str, str, str, Callable[[object, str], str]], ...]] = ()
+    # The canonical text; no annotation of an instance, so that it is no field.
+    _text: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
         """Read the annotations once."""
@@ -179,21 +90,37 @@ class Document:
             for n, h in hints.items()
             if not n.isupper() and not n.startswith("_")
         }
+        listed = [(key, name, kind) for name, (key, kind) in cls.FIELDS.items()]
+        if cls.FORMAT:
+            listed.append(("format", "FORMAT", TextKind(r".*")))
+        # Keys are ASCII: whichever way they are compared, this is their canonical order.
+        cls._ORDER = tuple(
+            (f"{quoted(key)}:", name, key, text_of(kind))
+            for key, name, kind in sorted(listed, key=_key)
+        )
 
     def __post_init__(self) -> None:
         """Refuse, with `FormatError`, values that could not be written; keep what they become."""
-        result: JsonObject = {"format": self.FORMAT} if self.FORMAT else {}
-        for name, (key, kind) in self.FIELDS.items():
-            value = getattr(self, name)
-            if value is None and isinstance(kind, OptionalKind):
-                continue
-            result[key] = kind.dump(value, key)
-        # A receipt is signed, logged, stored and sent: its values are turned into JSON once.
-        object.__setattr__(self, "_json", result)
+        members = [
+            before + text
+            for before, name, key, make in self._ORDER
+            if (text := make(getattr(self, name), key))
+        ]
+        object.__setattr__(self, "_text", f"{{{','.join(members)}}}")
 
     def to_json(self) -> JsonObject:
         """Return the JSON object, keys in camelCase."""
-        return {key: _copy(value) for key, value in self._json.items()}
+        result: JsonObject = {"format": self.FORMAT} if self.FORMAT else {}
+        for name, (key, kind) in self.FIELDS.items():
+            value = getattr(self, name)
+            if value is not None or not isinstance(kind, OptionalKind):
+                result[key] = kind.dump(value, key)
+        return result
+
+    @property
+    def canonical(self) -> str:
+        """The canonical text."""
+        return self._text
 
     @classmethod
     def from_json(cls, value: object, path: str = "") -> Self:
@@ -227,7 +154,7 @@ class Document:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return encode(self._json)
+        return self._text.encode()
 
 
 @dataclass(frozen=True)
@@ -243,9 +170,13 @@ class NestedKind:
             raise FormatError(path, f"{type(value).__name__} where {name} belongs")
         return value
 
+    def text(self, value: object, path: str) -> str:
+        """Return the document's text."""
+        return self.check(value, path).canonical
+
     def dump(self, value: object, path: str) -> JsonValue:
-        """Return the JSON object, for the document around it to keep."""
-        return self.check(value, path)._json
+        """Return the JSON object."""
+        return self.check(value, path).to_json()
 
     def load(self, value: object, path: str) -> object:
         """Return the document."""
@@ -259,12 +190,19 @@ class ListKind:
     document: type[Document]
     limit: int
 
+    def text(self, value: object, path: str) -> str:
+        """Return the list of their texts."""
+        return f"[{','.join(document.canonical for document in self._check(value, path))}]"
+
     def dump(self, value: object, path: str) -> JsonValue:
         """Return the list of JSON objects."""
+        return [document.to_json() for document in self._check(value, path)]
+
+    def _check(self, value: object, path: str) -> list[Document]:
         if not isinstance(value, tuple) or len(value) > self.limit:
             raise FormatError(path, f"not a tuple of at most {self.limit}")
         nested = NestedKind(self.document)
-        return [nested.dump(item, f"{path}[{i}]") for i, item in enumerate(value)]
+        return [nested.check(item, f"{path}[{i}]") for i, item in enumerate(value)]
 
     def load(self, value: object, path: str) -> object:
         """Return the tuple of documents."""
@@ -279,6 +217,10 @@ class OptionalKind:
 
     kind: Kind
 
+    def text(self, value: object, path: str) -> str:
+        """Return the text of what is there, nothing for what is not."""
+        return "" if value is None else text_of(self.kind)(value, path)
+
     def dump(self, value: object, path: str) -> JsonValue:
         """Return the JSON value of what is there."""
         return self.kind.dump(value, path)
@@ -286,12 +228,6 @@ class OptionalKind:
     def load(self, value: object, path: str) -> object:
         """Return the value of what is there."""
         return self.kind.load(value, path)
-
-
-def _copy(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def remark(text: str) -> str:
@@ -312,9 +248,5 @@ def _kind(hint: Any) -> Kind:
     return NestedKind(hint)
 
 
-# Checksums cost a keccak each and the same few addresses come again and again.
-@lru_cache(maxsize=4096)
-def _is_address(value: str) -> bool:
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", value, re.ASCII):
-        return False
-    return bool(to_checksum_address(value) == value)
+def _key(listed: tuple[str, str, Kind]) -> str:
+    return listed[0]

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select, update
 
 from inference.audit import merkle
 from inference.audit.checkpoint import Checkpoint, SignedCheckpoint, parse, with_lines
-from inference.audit.entry import Entry
+from inference.audit.entry import EncodedEntry, Entry
 from inference.audit.merkle import NodeSource, ProofError
 from inference.audit.stored_tree import LogError, complete, read_nodes
 from inference.prepared import Prepared
@@ -70,9 +70,14 @@ class AuditLog:
         """Return how many entries there are."""
         return self.next_position(tx).seq
 
-    def append(self, tx: Connection, entry: Entry) -> LogPosition:
-        """Add an entry at the end. Raises `LogError` unless its seq is the next one."""
-        head = self.next_position(tx)
+    def append(
+        self, tx: Connection, entry: Entry | EncodedEntry, head: NextPosition | None = None
+    ) -> LogPosition:
+        """Add an entry at the end. Raises `LogError` unless its seq is the next one.
+
+        `head` is the `next_position` that was read in this transaction already.
+        """
+        head = head or self.next_position(tx)
         if entry.seq != head.seq:
             raise LogError(f"entry {entry.seq} cannot stand at {head.seq}: the log has no gaps")
         body = entry.encode()

@@ -64,6 +64,19 @@ _CHANGE_ACCOUNT: Final = Prepared(
     .where(_CHANNELS.c.channel_id == _THIS)
     .values({name: bindparam(name) for name in _ACCOUNT_COLUMNS})
 )
+# What nearly every call changes: its voucher when it is reserved, its charge when it ends.
+_VOUCHER: Final = ("signed_max", "voucher_signature")
+_CHARGE: Final = ("charged", "credit")
+_CHANGE_VOUCHER: Final = Prepared(
+    update(_CHANNELS)
+    .where(_CHANNELS.c.channel_id == _THIS)
+    .values({name: bindparam(name) for name in _VOUCHER})
+)
+_CHANGE_CHARGE: Final = Prepared(
+    update(_CHANNELS)
+    .where(_CHANNELS.c.channel_id == _THIS)
+    .values({name: bindparam(name) for name in _CHARGE})
+)
 _CALL: Final = select(
     *(_OPEN.c[n] for n in ("channel_id", "id", "kind", "amount", "least", "known", "told"))
 ).order_by(_OPEN.c.created_at, _OPEN.c.id)
@@ -130,8 +143,18 @@ def refunds(tx: Connection, *, before: int) -> list[tuple[str, Open]]:
 
 def store(tx: Connection, before: Account | None, after: Account, *, now: int = 0) -> None:
     """Write an account; `before` is what was read, None for a new channel."""
-    if before == after:
+    if before is after or before == after:
         return
+    if before is not None and before.chain == after.chain:
+        same_voucher = before.signed_max == after.signed_max
+        charge = {"charged": after.charged, "credit": after.credit}
+        if same_voucher and before.signature == after.signature:
+            _CHANGE_CHARGE.run(tx, {**charge, "this": after.channel_id})
+            return
+        if (before.charged, before.credit) == (after.charged, after.credit):
+            voucher = {"signed_max": after.signed_max, "voucher_signature": after.signature}
+            _CHANGE_VOUCHER.run(tx, {**voucher, "this": after.channel_id})
+            return
     values: dict[str, object] = {
         "charged": after.charged,
         "credit": after.credit,

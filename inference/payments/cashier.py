@@ -174,26 +174,27 @@ class Cashier:
         """
 
         def reserve(tx: Connection) -> Reservation | None:
-            if state is None and self.ledger.needs_state(tx, verified, now=wanted.now):
-                return None
+            quote, least, now = wanted.quote, wanted.least, wanted.now
             # In one transaction: a stream that does not fit is refused before any work, with the
             # correction its client recovers from.
             self.authorizations.check_payer(tx, verified)
-            if not isinstance(verified.payment, DepositPayment):  # it was checked before it moved
-                self._check_new(tx, verified)
-            reservation = self.ledger.reserve(
-                tx,
-                verified,
-                quote=wanted.quote,
-                least=wanted.least,
-                state=state,
-                now=wanted.now,
-            )
+            if state is None:
+                reservation = self.ledger.reserve_known(
+                    tx, verified, quote=quote, least=least, now=now
+                )
+                if reservation is None:
+                    return None
+            else:
+                if not isinstance(verified.payment, DepositPayment):  # checked before it moved
+                    self._check_new(tx, verified)
+                reservation = self.ledger.reserve(
+                    tx, verified, quote=quote, least=least, state=state, now=now
+                )
             wanted.claim(tx, reservation)
             return self.ledger.prepay(tx, reservation) if wanted.stream else reservation
 
         lasting = wanted.stream or isinstance(verified.payment, DepositPayment)
-        return await self.database.write(reserve, durable=lasting)
+        return await self.database.write(reserve, durable=lasting, brief=True)
 
     def _check_new(self, tx: Connection, verified: VerifiedPayment) -> None:
         """Refuse one channel too many; those that are known go on."""

@@ -66,11 +66,7 @@ class ChannelLedger:
 
     def needs_state(self, tx: Connection, payment: VerifiedPayment, *, now: int) -> bool:
         """Say whether the chain must be asked before `reserve`; `now` in unix seconds."""
-        account = books.account(tx, payment.channel_id)
-        if account is None or now - account.chain.read_at > self._fresh_s:
-            return True
-        # A balance that does not suffice may have been topped up since.
-        return payment.payment.voucher.max_claimable > account.chain.usable
+        return self._needs_state(books.account(tx, payment.channel_id), payment, now)
 
     def check_deposit(
         self,
@@ -89,7 +85,8 @@ class ChannelLedger:
         if not isinstance(payment.payment, DepositPayment):
             raise refuse("payload_type", "not a deposit")
         after = replace(state, balance=state.balance + payment.payment.amount)
-        self._admit(tx, payment, _wish(payment, quote, least), after, now)
+        before = books.locked(tx, payment.channel_id)
+        self._admit(tx, payment, before, _wish(payment, quote, least), after, now)
 
     def reserve(
         self,
@@ -109,13 +106,17 @@ class ChannelLedger:
         deposit. `now` is in unix seconds. Raises `PaymentRefusedError`, of which
         `CorrectivePaymentError` tells the client where the channel stands.
         """
-        if isinstance(payment.payment, RefundPayment):
-            raise refuse("payload_type", "a refund pays for nothing")
-        wish = _wish(payment, quote, least)
-        before, after, own = self._admit(tx, payment, wish, state, now)
-        books.store(tx, before, after, now=now)
-        books.add(tx, after.channel_id, own, now=now)
-        return _reservation(after, own)
+        before = books.locked(tx, payment.channel_id)
+        return self._reserve(tx, payment, before, _wish(payment, quote, least), state, now)
+
+    def reserve_known(
+        self, tx: Connection, payment: VerifiedPayment, *, quote: int, least: int, now: int
+    ) -> Reservation | None:
+        """Like `reserve`; None where the chain must be asked before, as `needs_state` says."""
+        before = books.locked(tx, payment.channel_id)
+        if self._needs_state(before, payment, now):
+            return None
+        return self._reserve(tx, payment, before, _wish(payment, quote, least), None, now)
 
     def prepay(self, tx: Connection, reservation: Reservation) -> Reservation:
         """Charge the whole quote of a stream, before its head leaves; may follow `reserve` at once.
@@ -237,15 +238,37 @@ class ChannelLedger:
             ended.append(_reservation(after, own))
         return Recovered(tuple(ended), tuple(refunds))
 
+    def _needs_state(self, account: Account | None, payment: VerifiedPayment, now: int) -> bool:
+        if account is None or now - account.chain.read_at > self._fresh_s:
+            return True
+        # A balance that does not suffice may have been topped up since.
+        return payment.payment.voucher.max_claimable > account.chain.usable
+
+    def _reserve(
+        self,
+        tx: Connection,
+        payment: VerifiedPayment,
+        before: Account | None,
+        wish: Wish,
+        state: OnchainChannel | None,
+        now: int,
+    ) -> Reservation:
+        if isinstance(payment.payment, RefundPayment):
+            raise refuse("payload_type", "a refund pays for nothing")
+        after, own = self._admit(tx, payment, before, wish, state, now)
+        books.store(tx, before, after, now=now)
+        books.add(tx, after.channel_id, own, now=now)
+        return _reservation(after, own)
+
     def _admit(
         self,
         tx: Connection,
         payment: VerifiedPayment,
+        before: Account | None,
         wish: Wish,
         state: OnchainChannel | None,
         now: int,
-    ) -> tuple[Account | None, Account, Open]:
-        before = books.locked(tx, payment.channel_id)
+    ) -> tuple[Account, Open]:
         if before is not None:
             now_seen = before.mirrored(state) if state else before
             opened = books.opened(tx, payment.channel_id)
@@ -256,8 +279,7 @@ class ChannelLedger:
             raise UnavailableError("the chain was not asked about this channel yet")
         if now - now_seen.chain.read_at > self._fresh_s:
             raise UnavailableError("the chain's view of this channel is too old")
-        after, own = now_seen.admit(opened, wish, in_flight=self._in_flight)
-        return before, after, own
+        return now_seen.admit(opened, wish, in_flight=self._in_flight)
 
 
 def _wish(payment: VerifiedPayment, quote: int, least: int | None) -> Wish:
@@ -285,7 +307,7 @@ def _reservation(account: Account, own: Open) -> Reservation:
         amount=own.amount,
         channel_id=account.channel_id,
         told=own.told,
-        state=account.state(),
+        state=account.state() if own.kind == "stream" else None,
     )
 
 

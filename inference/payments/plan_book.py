@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -45,6 +46,11 @@ class PlanBook:
     """Applies `plans` to calls as they are booked."""
 
     plans: Plans
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether there is no plan: what is charged is the list price, and nothing is noted."""
+        return self.plans == Plans()
 
     def take(
         self, tx: Connection, payer: str, model: str, listed: int, claimed: Claimed, *, at: int

@@ -107,8 +107,8 @@ class Booked:
         """The transaction that moved money for this call, zero if none did."""
         return self.moved.transaction if self.moved else _ZERO
 
-    def response(self, extensions: Mapping[str, object]) -> str:
-        """Return the PAYMENT-RESPONSE of a finished call."""
+    def response(self, written: Mapping[str, str]) -> str:
+        """Return the PAYMENT-RESPONSE of a finished call; `written` are extensions as JSON."""
         return settle_response(
             success=self.success,
             network=self.network,
@@ -117,5 +117,5 @@ class Booked:
             amount=self.moved.amount if self.moved else None,
             error=None if self.success else _PENDING if self.pending else _NOT_SERVED,
             extra=self.extra,
-            extensions=extensions,
+            written=written,
         )

@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NoReturn
 
 from inference.errors import MalformedPaymentError
@@ -24,6 +25,9 @@ PAYMENT_RESPONSE: Final = "PAYMENT-RESPONSE"
 # Larger than any honest payment, smaller than what servers and proxies let through as a header.
 MAX_HEADER_BYTES: Final = 16 * 1024
 _MAX_DEPTH: Final = 32
+_TEXT: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, check_circular=False
+).encode
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Requirements:
     pay_to: str
     max_timeout_seconds: int
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def shown(self) -> tuple[tuple[str, object], ...]:
+        """All of the entry but its `extra`, by name."""
+        return tuple((name, value) for name, value in self.to_json().items() if name != "extra")
 
     def to_json(self, extra: Mapping[str, object] | None = None) -> dict[str, object]:
         """Return the entry; `extra` is added to its own for a corrective answer."""
@@ -94,13 +103,13 @@ def decode_payment(header: str) -> PaymentPayload:
 
 def matches(requirements: Requirements, accepted: Mapping[str, object]) -> bool:
     """Say whether a client's echo is this entry; it may add to `extra`, not change it."""
-    ours = requirements.to_json()
     echoed = accepted.get("extra") or {}
     if not isinstance(echoed, Mapping):
         return False
-    return all(_same(ours[name], accepted.get(name)) for name in ours if name != "extra") and all(
-        _same(value, echoed.get(name)) for name, value in requirements.extra.items()
-    )
+    for name, value in requirements.shown:
+        if not _same(value, accepted.get(name)):
+            return False
+    return all(_same(value, echoed.get(name)) for name, value in requirements.extra.items())
 
 
 def payment_required(
@@ -138,8 +147,11 @@ def settle_response(
     error: tuple[str, str] | None = None,
     extra: Mapping[str, object] | None = None,
     extensions: Mapping[str, object] | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> str:
     """Return a PAYMENT-RESPONSE header.
+
+    `written` are extensions too, each as JSON text already.
 
     `amount` is what moved on chain by `transaction`; a voucher moves nothing and has neither.
     `error` is (code, sentence).
@@ -158,7 +170,12 @@ def settle_response(
         body["extra"] = extra
     if extensions:
         body["extensions"] = extensions
-    return _wrap(body)
+    text = _TEXT(body)
+    if written:
+        members = ",".join(f"{_TEXT(name)}:{value}" for name, value in written.items())
+        end = f",{members}}}}}" if extensions else f',"extensions":{{{members}}}}}'
+        text = text[: -2 if extensions else -1] + end
+    return _wrapped(text)
 
 
 def decode_header(value: str, *, max_bytes: int = 256 * 1024) -> dict[str, object]:
@@ -170,8 +187,11 @@ def decode_header(value: str, *, max_bytes: int = 256 * 1024) -> dict[str, objec
 
 
 def _wrap(body: Mapping[str, object]) -> str:
-    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return base64.b64encode(text.encode()).decode()
+    return _wrapped(_TEXT(body))
+
+
+def _wrapped(text: str) -> str:
+    return binascii.b2a_base64(text.encode(), newline=False).decode()
 
 
 def _unwrap(header: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
@@ -185,19 +205,17 @@ def _unwrap(header: str, *, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
 
 def _parse(raw: bytes) -> object:
     try:
-        value = json.loads(
-            raw.decode(),
-            object_pairs_hook=_object,
-            parse_constant=_refuse,
-            parse_int=_integer,
-        )
+        text = raw.decode()
+        value = _read(text)
     except UnicodeDecodeError as error:
         raise MalformedPaymentError(f"the header is not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise MalformedPaymentError(f"the header is not JSON: {error.msg}") from error
     except RecursionError as error:
         raise MalformedPaymentError("the header is nested too deep") from error
-    _check_depth(value, _MAX_DEPTH)
+    # Most have fewer brackets than may be open at once.
+    if text.count("{") + text.count("[") > _MAX_DEPTH:
+        _check_depth(value, _MAX_DEPTH)
     return value
 
 
@@ -231,3 +249,9 @@ def _check_depth(value: object, left: int) -> None:
 def _same(ours: object, theirs: object) -> bool:
     # JSON's 1, 1.0 and true are equal in Python; on the wire they are not the same offer.
     return type(ours) is type(theirs) and ours == theirs
+
+
+# Made once: `json.loads` makes a decoder for each text it reads with hooks.
+_read: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer
+).decode

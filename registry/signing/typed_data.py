@@ -7,9 +7,9 @@ eth-account and with the vectors that the Solidity tests read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 from registry.errors import SignatureError
 from registry.signing.keccak import keccak
@@ -61,10 +61,11 @@ class Struct:
     def hash(self, values: Mapping[str, object]) -> bytes:
         """Return hashStruct(values), 32 bytes. Raises `SignatureError` on a wrong value."""
         parts = [self._type_hash]
-        for name, kind in self.fields.items():
-            if name not in values:
-                raise SignatureError(f"{self.name}.{name} is missing")
-            parts.append(self._encode(kind, values[name]))
+        try:
+            for name, encode in self._encoders:
+                parts.append(encode(values[name]))
+        except KeyError as error:
+            raise SignatureError(f"{self.name}.{error.args[0]} is missing") from error
         return keccak(b"".join(parts))
 
     def digest(self, separator: bytes, values: Mapping[str, object]) -> bytes:
@@ -76,10 +77,19 @@ class Struct:
         referenced = sorted({s.name: s for s in self.arrays.values()}.items())
         return f"{self.name}({own})" + "".join(s._encode_type() for _, s in referenced)
 
-    def _encode(self, kind: str, value: object) -> bytes:
+    @cached_property
+    def _encoders(self) -> tuple[tuple[str, Callable[[object], bytes]], ...]:
+        return tuple((name, self._encoder(kind)) for name, kind in self.fields.items())
+
+    def _encoder(self, kind: str) -> Callable[[object], bytes]:
         if kind.endswith("[]"):
-            return keccak(b"".join(self._encode_items(kind[:-2], value)))
-        return _elementary(kind, value)
+            return lambda value: keccak(b"".join(self._encode_items(kind[:-2], value)))
+        # What nearly all fields are, without asking each time what they are.
+        if kind == "bytes32":
+            return _bytes32
+        if kind.startswith("uint"):
+            return _uint_of(int(kind[4:]))
+        return partial(_elementary, kind)
 
     def _encode_items(self, kind: str, value: object) -> list[bytes]:
         if not isinstance(value, Sequence):
@@ -96,11 +106,28 @@ def _elementary(kind: str, value: object) -> bytes:
             return _text(value)
         case "bytes", bytes():
             return keccak(value)
-        case "bytes32", bytes() if len(value) == 32:
-            return value
+        case "bytes32", _:
+            return _bytes32(value)
         case _, int() if kind.startswith("uint") and not isinstance(value, bool):
             return _uint(value, bits=int(kind[4:]))
     raise SignatureError(f"{value!r:.80} is not a {kind}")
+
+
+def _bytes32(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) != 32:
+        raise SignatureError(f"{value!r:.80} is not a bytes32")
+    return value
+
+
+def _uint_of(bits: int) -> Callable[[object], bytes]:
+    limit = 1 << bits
+
+    def encode(value: object) -> bytes:
+        if type(value) is int and 0 <= value < limit:
+            return value.to_bytes(32, "big")
+        return _elementary(f"uint{bits}", value)
+
+    return encode
 
 
 @lru_cache(maxsize=4096)
@@ -115,6 +142,7 @@ def _uint(value: int, *, bits: int = 256) -> bytes:
     return value.to_bytes(32, "big")
 
 
+@lru_cache(maxsize=4096)
 def _address(value: str) -> bytes:
     try:
         raw = bytes.fromhex(value.removeprefix("0x"))

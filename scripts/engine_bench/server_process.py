@@ -78,6 +78,11 @@ class ServerProcess:
         """Say whether it has ended."""
         return self._process.poll() is not None
 
+    def busy_s(self) -> float:
+        """Return the processor time that the server took so far, in seconds (Linux only)."""
+        # The clock of another process, as clock_getcpuclockid(3) makes it of the pid.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
+
     def wait_ready(self, path: str, seconds: float) -> None:
         """Wait until a GET of `path` is answered with 200. Raises `UnavailableError`."""
         deadline = time.monotonic() + seconds

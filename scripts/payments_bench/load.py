@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from engine_bench.server_process import ServerProcess
+
 from inference.errors import UnavailableError
 
 _LENGTH: Final = b"content-length: "
@@ -27,18 +29,31 @@ def request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
 
 @dataclass(frozen=True)
 class Turn:
-    """One side's turn: how long all of it took, and each call, in seconds."""
+    """One side's turn: how long all of it took, and each call, in seconds.
+
+    `server` and `client` are the seconds of processor time that the two processes took.
+    """
 
     seconds: float
     calls: tuple[float, ...]
+    server: float
+    client: float
 
     def figures(self) -> dict[str, float]:
-        """Return requests a second, and the median and 99th percentile of a call in ms."""
+        """Return requests a second, the median and 99th percentile of a call in ms, and loads.
+
+        A load is the part of the turn that a process kept a processor busy: of a client at 1
+        nothing is learned about its server.
+        """
         ordered = sorted(self.calls)
         return {
             "per_s": round(len(ordered) / self.seconds, 1),
             "p50_ms": round(statistics.median(ordered) * 1e3, 3),
             "p99_ms": round(ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1e3, 3),
+            "server_us": round(self.server / len(ordered) * 1e6, 1),
+            "client_us": round(self.client / len(ordered) * 1e6, 1),
+            "server_load": round(self.server / self.seconds, 3),
+            "client_load": round(self.client / self.seconds, 3),
         }
 
 
@@ -96,7 +111,9 @@ class _Worker(asyncio.Protocol):
             self.done.set_exception(UnavailableError(message))
 
 
-async def run(port: int, workers: Sequence[Sequence[bytes]], *, status: int = 200) -> Turn:
+async def run(
+    server: ServerProcess, workers: Sequence[Sequence[bytes]], *, status: int = 200
+) -> Turn:
     """Run each worker's requests on a connection of its own, all at once.
 
     Raises `UnavailableError` with an answer that has not the expected status.
@@ -108,10 +125,12 @@ async def run(port: int, workers: Sequence[Sequence[bytes]], *, status: int = 20
         def worker(requests: Sequence[bytes] = requests) -> _Worker:
             return _Worker(requests, status)
 
-        opened.append((await loop.create_connection(worker, "127.0.0.1", port))[1])
+        opened.append((await loop.create_connection(worker, "127.0.0.1", server.port))[1])
+    busy = server.busy_s(), time.process_time()
     began = time.perf_counter()
     for protocol in opened:
         protocol.begin()
     done = await asyncio.gather(*(protocol.done for protocol in opened))
     seconds = time.perf_counter() - began
-    return Turn(seconds, tuple(call for calls in done for call in calls))
+    calls = tuple(call for calls in done for call in calls)
+    return Turn(seconds, calls, server.busy_s() - busy[0], time.process_time() - busy[1])

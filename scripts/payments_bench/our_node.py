@@ -18,10 +18,12 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Receive
 
 from inference.api.app import create_app
-from inference.api.body import read_body
+from inference.api.body import take_body
 from inference.api.classify import prepare
+from inference.api.direct import Headers
 from inference.api.encoder_bodies import ClassifyRequest
 from inference.api.schemas import parse
 from inference.catalog import CatalogEntry
@@ -57,17 +59,18 @@ def app(node: Node, watches: Stopwatches) -> FastAPI:
     """Return the node's application with the unpaid route beside the paid one."""
     application = create_app(node)
 
-    async def unpaid(request: Request) -> Response:
-        ask = parse(ClassifyRequest, await read_body(request, node.config.max_body_bytes))
+    async def unpaid(headers: Headers, receive: Receive) -> Response:
+        ask = parse(ClassifyRequest, await take_body(headers, receive, node.config.max_body_bytes))
         with node.catalog.lease(ask.model, task="classify") as entry:
             work = await prepare(entry, ask)
             body = b"".join([piece async for piece in work.perform()])
         return Response(body, media_type="application/json")
 
     async def breakdown(_: Request) -> Response:
+        watches.begin()  # only now: they take time themselves
         return JSONResponse(watches.lap())
 
-    application.router.routes.append(Route(UNPAID, unpaid, methods=["POST"]))
+    application.post_direct(UNPAID, unpaid, "unpaid")
     application.router.routes.append(Route(BREAKDOWN, breakdown))
     return application
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ OURS: Final = "ours"
 OFFICIAL: Final = "official_coincurve"
 OFFICIAL_PIP: Final = "official_pip"
 PAID: Final = (OURS, OFFICIAL, OFFICIAL_PIP)
+# Sides without channels, and whose server they ask.
+_ON: Final = {"ours_unpaid": OURS, "ours_402": OURS, "official_402": OFFICIAL}
 _SCRIPTS: Final = Path(__file__).resolve().parent.parent
 _READY_S: Final = 120
 # What each channel is opened with.
@@ -75,9 +77,17 @@ class Side:
 
 @contextmanager
 def set_up(
-    market: Market, made: Path, say: Callable[[str], None], *, profile: Path | None = None
+    market: Market,
+    made: Path,
+    say: Callable[[str], None],
+    *,
+    only: Collection[str] = (),
+    profile: Path | None = None,
 ) -> Iterator[dict[str, Side]]:
-    """Start one server for each side that is paid, and wait until all are ready."""
+    """Start one server for each side that is paid, and wait until all are ready.
+
+    `only` are the sides that are asked for, all without it.
+    """
     paths = [str(_SCRIPTS), str(_SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     commands = {
@@ -87,6 +97,8 @@ def set_up(
     }
     if profile is not None:
         commands[OURS] += ["--profile", str(profile)]
+    servers = {_ON.get(name, name) for name in only or commands}
+    commands = {name: command for name, command in commands.items() if name in servers}
     sides: dict[str, Side] = {}
     with ExitStack() as stack:
         for name, command in commands.items():
@@ -104,16 +116,18 @@ def set_up(
         for name, side in sides.items():
             side.process.wait_ready("/v1/models" if name == OURS else "/ready", _READY_S)
         _check_backends(sides)
-        node = sides[OURS].process
-        sides["ours_unpaid"] = Side("ours_unpaid", node, path=UNPAID)
-        sides["ours_402"] = Side("ours_402", node, status=402)
-        sides["official_402"] = Side("official_402", sides[OFFICIAL].process, status=402)
+        for name, server in _ON.items():
+            if server in sides:
+                path, status = (UNPAID, 200) if name == "ours_unpaid" else (PATH, 402)
+                sides[name] = Side(name, sides[server].process, path=path, status=status)
         yield sides
 
 
 def _check_backends(sides: Mapping[str, Side]) -> None:
     """Make sure that the two official servers compute with what their names say."""
     for name, backend in ((OFFICIAL, "CoinCurveECCBackend"), (OFFICIAL_PIP, "NativeECCBackend")):
+        if name not in sides:
+            continue
         found = httpx.get(f"http://127.0.0.1:{sides[name].process.port}/ready").json()["backend"]
         if found != backend:
             raise TypeError(f"{name} computes with {found}, not with {backend}")

@@ -31,8 +31,14 @@ class Stopwatches:
     """Times by step, in seconds, since the last `lap`."""
 
     def __init__(self) -> None:
-        """Put a stopwatch around each step; there is one set for a process."""
         self._times: Final[dict[str, list[float]]] = {}
+        self._begun = False
+
+    def begin(self) -> None:
+        """Put a stopwatch around each step, once; there is one set for a process."""
+        if self._begun:
+            return
+        self._begun = True
         for place, name, step in _STEPS:
             setattr(place, name, self._watched(getattr(place, name), step))
         commit = {

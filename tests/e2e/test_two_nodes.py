@@ -29,9 +29,10 @@ from inference.config import load
 from inference.demo.node_process import NodeProcess
 from inference.errors import PaymentRefusedError, UnavailableError
 from inference.instances import others
+from inference.kept_receipts import find_receipt
 from inference.office import Office
 from inference.payments import books
-from inference.receipts import SignedReceipt, find_receipt, receipt_domain, salted_hash
+from inference.receipts import SignedReceipt, receipt_domain, salted_hash
 from registry.chain.dev_usd import ONE, mint
 from registry.signing.signer import Signer
 from registry.terminal import Terminal

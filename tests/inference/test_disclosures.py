@@ -30,7 +30,8 @@ from inference.disclosure_client import DisclosureClient
 from inference.disclosure_config import DisclosureConfig
 from inference.disclosures import Disclosures
 from inference.errors import AuditError, RequestError, UnavailableError
-from inference.receipts import SignedReceipt, issue, store_receipt
+from inference.kept_receipts import store_receipt
+from inference.receipts import SignedReceipt, issue
 from registry.signing.signer import Signer
 from tests.inference.receipt_samples import (
     ANCHOR,

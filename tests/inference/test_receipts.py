@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from inference.audit.document import FormatError
 from inference.database import Database
 from inference.errors import AuditError
+from inference.kept_receipts import find_receipt, store_receipt
 from inference.payments import pricing
 from inference.receipt_format import PriceFacts, Receipt, parse_receipt
 from inference.receipts import (
@@ -24,12 +25,10 @@ from inference.receipts import (
     SaltedHash,
     Salts,
     SignedReceipt,
-    find_receipt,
     issue,
     price_of,
     receipt_domain,
     salted_hash,
-    store_receipt,
     token_digest,
     verify_receipt,
 )

@@ -96,7 +96,7 @@ class Voice(Statements):
         signed = self.sign(self.say(honest.receipt.receipt), honest.receipt)
         return {
             "receipt": signed,
-            "extensions": {**honest.extensions, "weightproof": signed.bundle()},
+            "extensions": {**honest.extensions, "weightproof": signed.bundle_text()},
         }
 
     def say(self, honest: Receipt) -> Receipt:

@@ -373,9 +373,9 @@ class NotingDatabase(Database):
 
     noted: list[bool]
 
-    def write(self, function: Any, *, durable: bool = True) -> Any:
+    def write(self, function: Any, *, durable: bool = True, brief: bool = False) -> Any:
         self.noted.append(durable)
-        return super().write(function, durable=durable)
+        return super().write(function, durable=durable, brief=brief)
 
 
 def test_only_what_nothing_durable_follows_waits_for_the_disk(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from inference.audit.entry import RECEIPT, Entry
-from inference.audit.log import AuditLog, LogPosition
+from inference.audit.entry import RECEIPT, EncodedEntry, Entry
+from inference.audit.log import AuditLog, LogPosition, NextPosition
+from inference.audit.merkle import leaf_hash
 from inference.sale import Till
 from tests.liars.finding import Found, accused
 from tests.liars.honest import Honest
@@ -20,10 +21,12 @@ from tests.liars.stage import Stage
 
 @dataclass(frozen=True)
 class Forgetful(AuditLog):
-    def append(self, tx: Connection, entry: Entry) -> LogPosition:
+    def append(
+        self, tx: Connection, entry: Entry | EncodedEntry, head: NextPosition | None = None
+    ) -> LogPosition:
         if entry.kind == RECEIPT:
-            return LogPosition(entry.seq, entry.leaf(), bytes(32))
-        return super().append(tx, entry)
+            return LogPosition(entry.seq, leaf_hash(entry.encode()), bytes(32))
+        return super().append(tx, entry, head)
 
 
 class Liar(Honest):
