@@ -83,6 +83,7 @@ def payer(
     *,
     scheme: str = "batch-settlement",
     confirm: Confirm = lambda _: True,
+    coupon: str = "",
 ) -> Payer:
     """Return the payer of the settings, for one node."""
     settings = load(config).registry
@@ -95,6 +96,7 @@ def payer(
         node=NodeIdentity(node.address, receipt_domain(contracts.chain_id, contracts.audit_anchor)),
         scheme=scheme,
         confirm=confirm,
+        coupon=coupon,
     )
 
 
