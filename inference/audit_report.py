@@ -45,3 +45,4 @@ def show_steps(checks: Sequence[CheckResult], terminal: Terminal, *, indent: str
             markup=False,
             style="red" if check.ran and not check.ok else None,
         )
+        show_steps(check.more, terminal, indent=indent + "  ")

@@ -1,7 +1,7 @@
 """Story d, second half: anybody audits a node from outside, read-only.
 
 1. the checkpoint is signed by the node
-2. it extends every checkpoint anchored before, and those the auditor knows
+2. it extends every checkpoint anchored before, and those known; public tools read the same head
 3. its root follows from the entries, each entry has its form, and anchors it tells of are on chain
 4. each receipt is signed, and stands where and when it says
 5. each charge follows from price and tokens; per channel the sum of charges = the ledger =
@@ -34,6 +34,7 @@ from inference.audit.examination import Examiner
 from inference.audit.extension import check_anchored, check_known
 from inference.audit.inclusion import check_included
 from inference.audit.log_copy import LogCopy, Progress
+from inference.audit.note_line import check_note_line
 from inference.audit.plan_accounts import PlanAccounts
 from inference.audit.reader import BadAnswerError, LogReader
 from inference.audit.reconciliation import check_exact, reconcile_channels
@@ -43,7 +44,7 @@ from inference.audit_memory import AuditMemory
 from inference.errors import AuditError
 from inference.questions import Questions as Questions
 from inference.receipts import receipt_domain
-from inference.replay_check import Calls, replay_all
+from inference.replay_check import Calls, check_replays
 
 
 class _NotRunError(Exception):
@@ -159,8 +160,7 @@ def _run(state: _Audit, number: int, name: str, check: Callable[[_Audit], str]) 
     except _NotRunError as reason:
         return CheckResult(number, name, False, str(reason), ran=False)
     except AuditError as finding:
-        detail = finding.message.removeprefix(f"check {finding.check}: ")
-        return CheckResult(number, name, False, detail, finding.evidence)
+        return CheckResult.of(number, name, finding)
     except BadAnswerError as answer:
         return CheckResult(number, name, False, answer.message, answer.evidence)
 
@@ -188,8 +188,8 @@ def _check_consistency(state: _Audit) -> str:
     compared = state.before.compared(state.anchored) if state.before else 0
     check_anchored(head, state.anchored[compared:], state.log)
     known, foreign = check_known(head, state.asked.known, domain, state.log)
-    count = len(state.anchored)
-    return f"extends {count} anchored checkpoints, {known} known ones compared{told}{foreign}"
+    told += foreign + check_note_line(head, domain, state.log)
+    return f"extends {len(state.anchored)} anchored checkpoints, {known} known ones compared{told}"
 
 
 def _check_names(state: _Audit) -> str:
@@ -292,12 +292,13 @@ def _check_replay(state: _Audit) -> str:
     asked, target = state.asked, state.target
     if asked.replayer is None or not (asked.disclosures or asked.drawn.number):
         raise _NotRunError("no call was disclosed for replay")
-    calls = Calls(state.sums.copy.receipts, state.head.note)
-    shown, notes = calls.shown(asked.disclosures), []
-    if asked.drawn.number:
-        known = beacon_of(state.anchored, target.origin, state.chain)
-        notes = calls.draw(asked.drawn, known, shown)
-    ran, detail = replay_all(shown, asked.replayer, notes)
+    ran, detail = check_replays(
+        Calls(state.sums.copy.receipts, state.head.note),
+        asked.disclosures,
+        asked.drawn,
+        lambda: beacon_of(state.anchored, target.origin, state.chain),
+        asked.replayer,
+    )
     if not ran:
         raise _NotRunError(detail)
     return detail

@@ -7,8 +7,9 @@ from typing import Final
 
 from inference.receipt_format import Receipt
 
-# How calls end that no receipt speaks of, beside a receipt's own ok, partial and failed. `unpaid`
-# asked for the price; `refused` is the caller's fault, `unavailable` a part's that did not answer.
+# How calls end that no receipt speaks of, beside a receipt's own ok, partial, refused and failed.
+# `unpaid` asked for the price; `refused` here was refused before its payment was secured, by the
+# caller's fault; `unavailable` is a part that did not answer.
 UNPAID: Final = "unpaid"
 REFUSED: Final = "refused"
 UNAVAILABLE: Final = "unavailable"

@@ -11,11 +11,12 @@ import httpx
 import typer
 
 from inference.audit.reader import BadAnswerError, LogReader
-from inference.client import CHAT, NodeIdentity, PaidAnswer, Payer
+from inference.client import CHAT, NodeIdentity, PaidAnswer, Payer, sent_bytes
 from inference.config import NodeConfig
-from inference.errors import PaymentRefusedError, UnavailableError
+from inference.errors import NodeError, PaymentRefusedError, UnavailableError
 from inference.receipts import receipt_domain
 from inference.remote import first_model, models, node_client
+from inference.shown import Shown, save_shown
 from registry.chain.dev_usd import ONE
 from registry.config import checked_address
 from registry.errors import ConfigError
@@ -24,7 +25,10 @@ from registry.terminal import Terminal
 
 @dataclass(frozen=True)
 class Ask:
-    """What was asked on the command line. `address` is the node's key, its own word when empty."""
+    """What was asked on the command line. `address` is the node's key, its own word when empty.
+
+    `save` is the file for the receipt; request and answer are written beside it.
+    """
 
     prompt: str
     model: str
@@ -35,10 +39,16 @@ class Ask:
     yes: bool
     key: str
     address: str = ""
+    save: Path | None = None
 
 
 async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -> PaidAnswer:
-    """Ask, pay and check; a person sees the answer as it comes."""
+    """Ask, pay and check; a person sees the answer as it comes.
+
+    A call that was refused or failed after it was paid has a receipt too, and it is saved as well.
+    """
+    if question.save is not None:
+        _check_target(question.save)
     if question.scheme not in ("batch-settlement", "exact"):
         raise ConfigError(f"no scheme {question.scheme!r:.40}", hint="batch-settlement or exact")
     with node_client(url) as client:
@@ -48,7 +58,7 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
         model = _model(client, question.model)
     contracts = config.registry.contracts
     chain_id = contracts.chain_id
-    body = {
+    body: dict[str, object] = {
         "model": model,
         "messages": [{"role": "user", "content": question.prompt}],
         "max_tokens": question.max_tokens,
@@ -63,14 +73,32 @@ async def ask(question: Ask, url: str, config: NodeConfig, terminal: Terminal) -
         scheme=question.scheme,
         confirm=lambda amount: question.yes or _confirm(amount, terminal),
     ) as payer:
-        if question.stream:
-            return await payer.stream(CHAT, body, terminal.write)
-        answer = await payer.call(CHAT, body)
-        terminal.write(answer.text)
-        return answer
+        try:
+            answer = await _answered(payer, body, question, terminal)
+        except NodeError:
+            for signed in payer.passbook.receipts:
+                _save(question, Shown(signed, sent_bytes(body, stream=question.stream)))
+            raise
+    _save(question, Shown(answer.signed, answer.request, answer.response))
+    return answer
 
 
-def check_target(path: Path) -> None:
+async def _answered(
+    payer: Payer, body: dict[str, object], question: Ask, terminal: Terminal
+) -> PaidAnswer:
+    if question.stream:
+        return await payer.stream(CHAT, body, terminal.write)
+    answer = await payer.call(CHAT, body)
+    terminal.write(answer.text)
+    return answer
+
+
+def _save(question: Ask, shown: Shown) -> None:
+    if question.save is not None:
+        save_shown(question.save, shown)
+
+
+def _check_target(path: Path) -> None:
     """Refuse, before anything is paid, a name that the receipt cannot be written to."""
     if path.suffix in (".request", ".response"):
         text = f"{path}: the {path.suffix[1:]} is kept under this name"

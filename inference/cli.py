@@ -138,17 +138,14 @@ def chat(
     The first call opens a channel: it asks before it deposits. What is left can be refunded.
     """
     with session(as_json, config) as (terminal, settings):
-        from inference.chat_command import Ask, ask, check_target, show
+        from inference.chat_command import Ask, ask, show
         from inference.config import node_url
-        from inference.shown import Shown, save_shown
 
-        if save is not None:
-            check_target(save)
-        question = Ask(prompt, model, max_tokens, temperature, stream, scheme, yes, key, address)
+        question = Ask(
+            prompt, model, max_tokens, temperature, stream, scheme, yes, key, address, save
+        )
         answer = asyncio.run(ask(question, url or node_url(settings), settings, terminal))
         show(answer, terminal)
-        if save is not None:
-            save_shown(save, Shown(answer.signed, answer.request, answer.response))
 
 
 @app.command(epilog=examples("weightproof prices", "weightproof prices --json"))

@@ -140,7 +140,7 @@ class Payer:
 
     async def call(self, path: str, body: Mapping[str, object]) -> PaidAnswer:
         """POST `body`, pay for it, check the receipt. Raises what `_check_status` raises."""
-        sent = json.dumps(body).encode()
+        sent = sent_bytes(body)
         with self.passbook.call() as line:
             bargain = self._bargain(sent)
             async with _errors():
@@ -157,7 +157,7 @@ class Payer:
         self, path: str, body: Mapping[str, object], on_text: Callable[[str], None]
     ) -> PaidAnswer:
         """Like `call` for `stream: true`; `on_text` hears each piece of text as it comes."""
-        sent = json.dumps({**body, "stream": True}).encode()
+        sent = sent_bytes(body, stream=True)
         with self.passbook.call() as line:
             bargain, heard = self._bargain(sent), Heard()
             async with (
@@ -230,6 +230,11 @@ class Payer:
         )
         bargain.check(signed)
         return signed
+
+
+def sent_bytes(body: Mapping[str, object], *, stream: bool = False) -> bytes:
+    """Return the bytes of a request, as `Payer.call` sends them, or `Payer.stream`."""
+    return json.dumps({**body, "stream": True} if stream else body).encode()
 
 
 def _agree(context: PaymentCreationContext) -> None:

@@ -12,6 +12,7 @@ from registry.terminal import examples
 
 _EXAMPLES = examples(
     "weightproof consent --auditor 0x15d3… > consent.json",
+    "weightproof consent --wallet 0x9fE4… --key payer > consent.json",
     "weightproof consent --receipt rcpt_0123… --days 7 > consent.json",
 )
 
@@ -26,6 +27,7 @@ def consent(
     ] = 100,
     days: Annotated[int, typer.Option(help="How long it holds.", min=1, max=3660)] = 30,
     key: Annotated[str, typer.Option("--key", help="Role whose wallet paid.")] = "payer",
+    wallet: Annotated[str, typer.Option(help="The contract that paid, if one did.")] = "",
     address: NodeAddress = "",
     config: Settings = None,
     as_json: AsJson = False,
@@ -50,6 +52,7 @@ def consent(
             receipt=receipt,
             rate=rate,
             days=days,
+            wallet=checked_address(wallet, "--wallet") if wallet else "",
         )
         terminal.result(made.to_json())
 

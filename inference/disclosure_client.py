@@ -105,9 +105,20 @@ def read_consent(path: Path) -> Consent:
 
 
 def consent(
-    payer: Signer, domain: Domain, *, node: str, auditor: str, receipt: str, rate: int, days: int
+    payer: Signer,
+    domain: Domain,
+    *,
+    node: str,
+    auditor: str,
+    receipt: str,
+    rate: int,
+    days: int,
+    wallet: str = "",
 ) -> Consent:
-    """Sign a payer's consent, for `days` from now; an empty `auditor` is anybody."""
+    """Sign a payer's consent, for `days` from now; an empty `auditor` is anybody.
+
+    `wallet` is the contract that paid, where it was one; it must take the key's signature.
+    """
     return Consent.give(
         payer,
         domain,
@@ -116,6 +127,7 @@ def consent(
         auditor=auditor or ZERO_ADDRESS,
         receipt=receipt,
         rate=EVERY if receipt else rate,
+        wallet=wallet,
     )
 
 

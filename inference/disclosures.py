@@ -24,6 +24,7 @@ from inference.audit.bodies import entry_of
 from inference.audit.disclosure import (
     MAX_REQUEST_BYTES,
     NOT_KEPT,
+    Confirms,
     Disclosed,
     DisclosureRequest,
     NotAllowedError,
@@ -49,7 +50,10 @@ _BURST: Final = 20
 
 @dataclass
 class Disclosures:
-    """Answers auditors. `windows` asks the chain which calls the beacon chooses."""
+    """Answers auditors.
+
+    `windows` asks the chain which calls the beacon chooses, `confirms` a payer that is a contract.
+    """
 
     book: DisclosureBook
     database: Database
@@ -57,6 +61,7 @@ class Disclosures:
     signer: Signer
     domain: Domain
     windows: Callable[[], tuple[Window, ...]]
+    confirms: Confirms = lambda _payer, _digest, _signature: False
     # What the chain said last: a window that is known does not change.
     _known: tuple[Window, ...] = field(default=(), init=False)
 
@@ -82,7 +87,14 @@ class Disclosures:
         if signed is None:
             raise NotAllowedError(f"no receipt {request.receipt} here that you may see")
         now = int(time.time())
-        check_request(request, signed.receipt, self.domain, now=now, chooses=self._chooses)
+        check_request(
+            request,
+            signed.receipt,
+            self.domain,
+            now=now,
+            chooses=self._chooses,
+            confirms=self.confirms,
+        )
         if found := self.database.read(lambda tx: self.book.find(tx, signed, now=now)):
             return found
         return self.database.write_now(lambda tx: self._refuse(tx, request, signed, now))

@@ -26,7 +26,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from registry.errors import WeightproofError
 
@@ -190,11 +190,27 @@ class SettlementError(NodeError):
 
 
 class AuditError(NodeError):
-    """A check of the audit failed. `check` is its number (1 to 8), `evidence` proves it."""
+    """A check of the audit failed. `check` is its number (1 to 8), `evidence` proves it.
+
+    `more` are other findings of the same check, each with evidence of its own.
+    """
 
     exit_code = 6
 
-    def __init__(self, check: int, message: str, *, evidence: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        check: int,
+        message: str,
+        *,
+        evidence: Mapping[str, object],
+        more: Sequence[AuditError] = (),
+    ) -> None:
         super().__init__(f"check {check}: {message}")
         self.check = check
         self.evidence = dict(evidence)
+        self.more = tuple(more)
+
+    @property
+    def detail(self) -> str:
+        """The message without the check's number."""
+        return self.message.removeprefix(f"check {self.check}: ")

@@ -32,9 +32,11 @@ _PATH: Final = ManyKind(BytesKind(32), 128)
 
 def write_findings(report: Report, target: AuditTarget, folder: Path) -> tuple[Path, ...]:
     """Write every finding of a report into `folder`, which is made; return the files."""
-    written = []
-    for check in report.failed:
+    written: list[Path] = []
+    for check in (found for failed in report.failed for found in (failed, *failed.more)):
         name = f"check-{check.number}-{_subject(check)}"
+        if folder / f"{name}.finding.json" in written:  # two findings about one thing
+            name += f"-{len(written)}"
         finding = folder / f"{name}.finding.json"
         write_whole(finding, _finding(report, target, check))
         written.append(finding)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Final
 
-from inference.audit.disclosure import Consent, DisclosureRequest
+from inference.audit.disclosure import Consent, Disclosed, DisclosureRequest, Refusal
 from inference.audit.document import Document
 from inference.audit.reader import KeyedLogIdentity, LedgerState, LogIdentity
 from inference.coupon import Coupon
@@ -59,6 +59,8 @@ _ALL: Final = (
     Format("evidence@1", "Two statements of a node that cannot both be true.", schema_of_evidence),
     _of("consent@1", "Whom a payer lets see its calls.", Consent),
     _of("disclosure-request@1", "An auditor's request to be shown a call.", DisclosureRequest),
+    _of("disclosure@1", "What a node tells of a call: POST /v1/disclosures.", Disclosed),
+    _of("disclosure-refusal@1", "A node's signed word that it does not tell, in its log.", Refusal),
     _of("resident-statement@1", "What a node found in its memory.", ResidentStatement),
     _of("resident-bundle@1", "The same, with the node's signature.", SignedStatement),
 )

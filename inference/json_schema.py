@@ -27,11 +27,10 @@ from inference.audit.document import (
 from inference.audit.entry import FORMAT as ENTRY_FORMAT
 from inference.audit.entry import RECEIPT
 from inference.audit.evidence import LIES
-from inference.audit.field_kinds import Base64Kind, ManyKind
+from inference.audit.field_kinds import MAX_ID, Base64Kind, BlobKind, IdsKind, ManyKind
 from inference.proof import EntryKind
 from inference.receipt_format import PlannedReceipt, Receipt, ReceiptKind
 from inference.receipts import LoggedReceipt
-from registry.signing.canonical import MAX_INTEGER
 
 # True and false have a meaning in schemas, and none in canonical JSON.
 Schema: TypeAlias = dict[str, Any]
@@ -144,7 +143,7 @@ def _plain(kind: Kind) -> Schema:
             pattern = f"^(?:{kind.pattern})$"
             return {"type": "string", "pattern": pattern, "maxLength": kind.limit}
         case CountKind():
-            return {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+            return {"type": "integer", "minimum": 0, "maximum": kind.limit}
         case AmountKind():
             pattern = "^(?:0|[1-9][0-9]{0,77})$"
             return {"type": "string", "pattern": pattern, "description": "Below 2^256."}
@@ -153,6 +152,12 @@ def _plain(kind: Kind) -> Schema:
         case AddressKind():
             text = "An address; its capitals are its checksum (EIP-55)."
             return {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$", "description": text}
+        case BlobKind():
+            digits = "^0x(?:[0-9a-f]{2})*$"
+            return {"type": "string", "pattern": digits, "maxLength": 2 + 2 * kind.limit}
+        case IdsKind():
+            id = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
+            return {"type": "array", "items": id, "maxItems": kind.limit}
         case Base64Kind():
             return {
                 "type": "string",

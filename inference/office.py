@@ -144,6 +144,7 @@ class Office:
             self.signer,
             disclosure_domain(contracts.chain_id, contracts.audit_anchor),
             self.windows,
+            Wallets(self.workspace.chain, self.config.wallet_gas).confirms,
         )
 
     def windows(self) -> tuple[Window, ...]:

@@ -10,8 +10,11 @@
 8. one database transaction: charge + receipt + log entry
 9. answer
 
-Failure before the first token: released, nothing charged, a receipt that says so. A client that
-leaves midway is charged for what was delivered, and step 8 happens all the same. A model that is
+Failure before the first token: released, nothing charged, a receipt that says so: `refused` where
+the work was never begun, `failed` where it was. What is refused before step 5 is answered and
+written down nowhere: who has reserved nothing must not be able to fill the disk and the log. Behind
+a reservation stands a proven payer with money, held to the rate of calls. A client that leaves
+midway is charged for what was delivered, and step 8 happens all the same. A model that is
 unloaded, replaced or revoked meanwhile finishes its calls; one whose weights changed in memory
 does not: they fail, uncharged, with a receipt that says so.
 """
@@ -43,7 +46,16 @@ from inference.payments.pricing import least, quote
 from inference.payments.secured import DepositedError, Moved
 from inference.payments.x402 import PaymentPayload, decode_payment, settle_response
 from inference.receipts import SaltedHash, find_receipt
-from inference.sale import Sale, Till, check_still_sold, failed, give_back, paid_headers, record
+from inference.sale import (
+    Sale,
+    Till,
+    check_still_sold,
+    failed,
+    give_back,
+    paid_headers,
+    record,
+    refused,
+)
 from inference.statements import Statement
 from inference.work import Generates
 
@@ -127,6 +139,8 @@ async def _run(asked: _Asked, seen: Observation, lease: Lease, till: Till) -> An
             raise SettlementPendingError() from refusal
         return till.demands.answer(offers, entry.name, refusal, extensions=shown)
     except DepositedError as error:
+        # No receipt: without a reservation the node cannot state what the channel was charged so
+        # far. What moved is the payer's still; the header names the transaction, which proves it.
         header = error.response(till.cashier.network)
         return Answer(error.status, b"", paid_headers(header), error)
     if isinstance(work, Generates):
@@ -161,8 +175,9 @@ async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Str
         try:
             payer, scheme = sale.secured.reservation.payer, sale.secured.scheme
             claimed = await till.tariff.claim(coupon, payer, scheme=scheme)
-        except NodeError as failure:
-            answer: Answer | Stream = await failed(sale, till, failure)
+            check_still_sold(sale, till)
+        except NodeError as refusal:
+            answer: Answer | Stream = await refused(sale, till, refusal)
         else:
             sale = replace(sale, claimed=claimed)
             answer = await (stream if sale.work.streams and metered else _serve)(sale, till)
@@ -176,7 +191,6 @@ async def _finish(sale: Sale, coupon: Coupon | None, till: Till) -> Answer | Str
 
 async def _serve(sale: Sale, till: Till) -> Answer:
     try:
-        check_still_sold(sale, till)
         body = b"".join([piece async for piece in sale.work.perform()])  # 6
         till.catalog.check_sound(sale.entry)
     except NodeError as failure:

@@ -10,7 +10,7 @@ from math import inf
 from inference.call import EVENT_STREAM, Answer, Stream
 from inference.errors import ModelStoppedError, NodeError
 from inference.receipts import SaltedHash
-from inference.sale import Sale, Till, check_still_sold, failed, paid_headers, record
+from inference.sale import Sale, Till, failed, paid_headers, record
 from inference.statements import Statement
 
 
@@ -21,7 +21,6 @@ async def stream(sale: Sale, till: Till) -> Answer | Stream:
     """
     pieces = sale.work.perform()
     try:
-        check_still_sold(sale, till)
         first = await anext(pieces)
         till.catalog.check_sound(sale.entry)
     except NodeError as failure:

@@ -35,6 +35,7 @@ MAX_BYTES: Final = 16 * 1024
 
 OK: Final = "ok"
 PARTIAL: Final = "partial"
+# The payment was secured and no work begun; begun, and not brought to an end. Neither is charged.
 REFUSED: Final = "refused"
 FAILED: Final = "failed"
 

@@ -131,8 +131,7 @@ def _run(
     except _NotRunError as reason:
         return CheckResult(number, name, False, str(reason), ran=False)
     except AuditError as finding:
-        detail = finding.message.removeprefix(f"check {finding.check}: ")
-        return CheckResult(number, name, False, detail, finding.evidence)
+        return CheckResult.of(number, name, finding)
 
 
 def _check_signature(question: Question) -> str:

@@ -2,14 +2,15 @@
 
 Calls that payers hand in are replayed, and as many more as the auditor wants: the beacon chooses
 them among those that made tokens, and whoever may see them is asked for them. A node that refuses
-has signed that it did; it accuses nobody, and is told of.
+has signed that it did; it accuses nobody, and is told of. One finding does not end the check: how
+many of the calls were lies says more than that one was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from inference.audit.beacon import Window, chosen
 from inference.audit.disclosure import Refusal
@@ -21,6 +22,8 @@ from registry.errors import WeightproofError
 
 # Returns what is shown of a call. Raises `WeightproofError` where nobody shows it.
 Ask: TypeAlias = Callable[[SignedReceipt], Disclosure | Refusal]
+# Findings whose evidence is kept: each holds a request, which can have megabytes. All are counted.
+MAX_FINDINGS: Final = 20
 # Calls to replay, by receipt id.
 Shown: TypeAlias = dict[str, tuple[SignedReceipt, Disclosure]]
 
@@ -33,6 +36,31 @@ class Drawn:
     ask: Ask | None = None
 
 
+@dataclass
+class Findings:
+    """What was found so far, each with its evidence; `count` is of all, `kept` the first."""
+
+    count: int = 0
+    kept: list[AuditError] = field(default_factory=list)
+
+    def add(self, finding: AuditError) -> None:
+        """Take one."""
+        self.count += 1
+        if len(self.kept) < MAX_FINDINGS:
+            self.kept.append(finding)
+
+    def check(self, told: str) -> None:
+        """Raise the first with all that were kept, and `told` of the rest; nothing if none is."""
+        if not self.kept:
+            return
+        first, *more = self.kept
+        parts = [first.detail]
+        parts += [f"{self.count} findings in all"] if more else []
+        parts += [f"evidence of {MAX_FINDINGS} is kept"] if self.count > MAX_FINDINGS else []
+        text = "; ".join([*parts, told] if told else parts)
+        raise AuditError(CHECK, text, evidence=first.evidence, more=more)
+
+
 @dataclass(frozen=True)
 class Calls:
     """A log's receipts by index, and the note of the checkpoint that they stand under."""
@@ -40,16 +68,17 @@ class Calls:
     receipts: Mapping[int, SignedReceipt]
     note: str
 
-    def shown(self, disclosures: Mapping[str, Disclosure]) -> Shown:
-        """Return what payers show. Raises `AuditError` (8) for a call that is not in the log."""
+    def shown(self, disclosures: Mapping[str, Disclosure], found: Findings) -> Shown:
+        """Return what payers show of calls that are in the log."""
         calls = {signed.receipt.id: signed for signed in self.receipts.values()}
-        unknown = sorted(disclosures.keys() - calls.keys())
-        if unknown:
-            evidence = {"ids": unknown, "checkpoint": self.note}
-            raise AuditError(CHECK, f"no receipt {unknown[0]} is in the log", evidence=evidence)
-        return {name: (calls[name], one) for name, one in disclosures.items()}
+        for name in sorted(disclosures.keys() - calls.keys()):
+            evidence = {"ids": [name], "checkpoint": self.note}
+            found.add(AuditError(CHECK, f"no receipt {name} is in the log", evidence=evidence))
+        return {name: (calls[name], one) for name, one in disclosures.items() if name in calls}
 
-    def draw(self, drawn: Drawn, known: Sequence[Window], shown: Shown) -> list[str]:
+    def draw(
+        self, drawn: Drawn, known: Sequence[Window], shown: Shown, findings: Findings
+    ) -> list[str]:
         """Ask for the calls that the beacon chooses, and add them to `shown`.
 
         Returns what is to be told of those that nobody showed.
@@ -63,8 +92,9 @@ class Calls:
                 continue
             try:
                 answer = drawn.ask(signed)
-            except AuditError:
-                raise
+            except AuditError as finding:
+                findings.add(finding)
+                continue
             except WeightproofError as error:  # who is not told decides nothing
                 notes.append(f"receipt {name} was chosen and not disclosed: {error.message}")
                 continue
@@ -75,12 +105,34 @@ class Calls:
         return notes
 
 
-def replay_all(shown: Shown, replayer: Replayer, notes: Sequence[str] = ()) -> tuple[bool, str]:
-    """Replay calls; return whether any was decided, and what is told of them and of `notes`.
+def check_replays(
+    calls: Calls,
+    disclosures: Mapping[str, Disclosure],
+    drawn: Drawn,
+    known: Callable[[], Sequence[Window]],
+    replayer: Replayer,
+) -> tuple[bool, str]:
+    """Replay all calls; return whether any was decided, and what is told of them.
 
-    Raises `AuditError` (8) for the first whose answer is not its model's.
+    Raises `AuditError` (8) with every call whose answer is not its model's, `MAX_FINDINGS` at most.
     """
-    found = [_replay(signed, one, replayer) for signed, one in shown.values()]
+    findings = Findings()
+    shown = calls.shown(disclosures, findings)
+    notes = calls.draw(drawn, known(), shown, findings) if drawn.number else []
+    ran, told = _replay_all(shown, replayer, notes, findings)
+    findings.check(told)
+    return ran, told
+
+
+def _replay_all(
+    shown: Shown, replayer: Replayer, notes: Sequence[str], findings: Findings
+) -> tuple[bool, str]:
+    found = []
+    for signed, one in shown.values():
+        try:
+            found.append(_replay(signed, one, replayer))
+        except AuditError as finding:
+            findings.add(finding)
     same = sum(each.same and not each.weighed for each in found)
     weighed = sum(each.same and each.weighed for each in found)
     told = [f"{same} calls gave the same tokens again"] if same else []

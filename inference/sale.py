@@ -22,12 +22,13 @@ from inference.catalog import Catalog, CatalogEntry, Lease
 from inference.database import Database, DatabaseError
 from inference.demands import Demands
 from inference.disclosure_book import DisclosureBook
-from inference.errors import NodeError
+from inference.errors import NodeError, QueueFullError, RequestError
 from inference.observer import Observation, Observer
 from inference.payments.cashier import Cashier
 from inference.payments.identifier import Ticket
 from inference.payments.plan_book import Claimed
 from inference.payments.secured import Secured
+from inference.receipt_format import FAILED, REFUSED
 from inference.receipts import SaltedHash, Salts, store_receipt
 from inference.retries import Retries
 from inference.statements import SERVED, Outcome, Statement, Statements, new_receipt_id
@@ -102,28 +103,40 @@ def check_still_sold(sale: Sale, till: Till) -> None:
     till.catalog.check_on_sale(sale.entry)
 
 
+async def refused(sale: Sale, till: Till, refusal: NodeError) -> Answer:
+    """End a sale before its work began: nothing is charged, and a receipt says so."""
+    return await _uncharged(sale, till, refusal, REFUSED)
+
+
 async def failed(sale: Sale, till: Till, failure: NodeError) -> Answer:
-    """End a sale that failed: nothing is charged, and a receipt says so."""
+    """End a sale whose work broke, or was refused by the engine: nothing is charged either."""
+    # What an engine says of a request it did not take; whatever else comes broke on the way.
+    is_refusal = isinstance(failure, RequestError | QueueFullError)
+    return await _uncharged(sale, till, failure, REFUSED if is_refusal else FAILED)
+
+
+async def _uncharged(sale: Sale, till: Till, failure: NodeError, status: str) -> Answer:
     sale.seen.failed(failure)
 
     def told(_: Statement, header: str) -> Answer:
         return Answer(failure.status, b"", paid_headers(header), failure)
 
-    statement, header = await give_back(sale, till, told if is_final(failure) else None)
+    kept = told if is_final(failure) else None
+    statement, header = await give_back(sale, till, kept, status=status)
     return told(statement, header)
 
 
 async def give_back(
-    sale: Sale, till: Till, answer: AnswerMaker | None = None
+    sale: Sale, till: Till, answer: AnswerMaker | None = None, *, status: str = FAILED
 ) -> tuple[Statement, str]:
-    """Release the call and sign that it failed and cost nothing; return what `record` does.
+    """Release the call and sign that it cost nothing, and why; return what `record` does.
 
     It is written however long the database is away, or the money would stay set aside; the payer
     waits for that as long as for an answer, and is refused with `DatabaseError` then.
     """
     nothing = SaltedHash(sale.salts.response)
     writing = asyncio.ensure_future(
-        record(sale, till, "failed", nothing, answer, told=False, for_s=inf)
+        record(sale, till, status, nothing, answer, told=False, for_s=inf)
     )
     ended, _ = await asyncio.wait([writing], timeout=_PATIENCE_S)
     if not ended:

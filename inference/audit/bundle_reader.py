@@ -13,7 +13,13 @@ from inference.audit.bundle_writer import attestation_question, record_question
 from inference.audit.chain_view import ChainView, ChannelState
 from inference.audit.document import BytesKind, Document, FormatError
 from inference.audit.merkle import ProofError
-from inference.audit.reader import BadAnswerError, LedgerState, LogReader
+from inference.audit.reader import (
+    BadAnswerError,
+    KeyedLogIdentity,
+    LedgerState,
+    LogIdentity,
+    LogReader,
+)
 from inference.audit.told_facts import (
     AnchorFacts,
     AttestationFacts,
@@ -44,6 +50,10 @@ class _Told:
 
     def __init__(self, bundle: Bundle) -> None:
         self._answers = bundle.tail.answers
+
+    def holds(self, question: str) -> bool:
+        """Say whether `question` was asked."""
+        return question in self._answers
 
     def value(self, question: str) -> JsonValue:
         """Return the JSON that answers `question`; a refusal is raised as it was."""
@@ -90,6 +100,15 @@ class BundledLog(LogReader):
         self._bundle = bundle
         self._told = _Told(bundle)
         self._leaves: list[bytes] = []
+
+    def stated(self) -> LogIdentity | None:
+        """Return whose log it was; None in a bundle of a time when nobody asked."""
+        if not self._told.holds("identity"):
+            return None
+        value = self._told.value("identity")
+        named = value.get("format") if isinstance(value, dict) else None
+        keyed = named == KeyedLogIdentity.FORMAT
+        return self._told.document("identity", KeyedLogIdentity if keyed else LogIdentity)
 
     def note(self) -> str:
         """Return the signed checkpoint."""

@@ -13,7 +13,7 @@ from inference.audit.bundle import BundleHead, BundleTail
 from inference.audit.chain_view import ChainView, ChannelState
 from inference.audit.document import BytesKind, remark
 from inference.audit.model_standing import Terms
-from inference.audit.reader import BadAnswerError, LedgerState, LogReader
+from inference.audit.reader import BadAnswerError, LedgerState, LogIdentity, LogReader
 from inference.audit.target import AuditTarget
 from inference.audit.told_facts import (
     AnchorFacts,
@@ -102,6 +102,10 @@ class NotedLog(LogReader):
     def __init__(self, log: LogReader, writer: BundleWriter) -> None:
         self._log = log
         self._writer = writer
+
+    def stated(self) -> LogIdentity | None:
+        """Return whose log it is, by the node's word."""
+        return self._writer.told("identity", self._log.identity, LogIdentity.to_json)
 
     def note(self) -> str:
         """Return the newest signed checkpoint."""

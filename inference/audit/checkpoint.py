@@ -102,6 +102,12 @@ def with_lines(note: str, lines: Iterable[str]) -> str:
     return note
 
 
+def own_lines(signed: SignedCheckpoint) -> int:
+    """Return how many lines bear the log's own name, by whatever key."""
+    _, lines = parse(signed.note)
+    return sum(_key_of(line)[0] == signed.checkpoint.origin for line in lines)
+
+
 def checkpoint_domain(chain_id: int, anchor: str) -> Domain:
     """Return the EIP-712 domain of the `AuditAnchor` contract at `anchor`."""
     return Domain("Weightproof AuditAnchor", "1", chain_id, anchor)

@@ -4,7 +4,8 @@ A call is replayed from its request, and the request is its payer's. So it leave
 
 1. for an auditor that signed its question, lately, to this very node
 2. by a right: the auditor is the payer, or the payer signed a consent that names this auditor or
-   nobody in particular, and that has not run out
+   nobody in particular, and that has not run out; a payer that is a contract is asked (EIP-1271)
+   each time, for it may change its mind
 3. for a call that the consent names, or, where it names none, for one that the beacon chose at the
    rate it states
 
@@ -15,7 +16,6 @@ could fill the log. All signatures are EIP-712, in a domain of their own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, TypeAlias
@@ -25,19 +25,19 @@ from inference.audit.document import (
     ZERO_ADDRESS,
     Address,
     Count,
+    CountKind,
     Digest,
     Document,
-    FormatError,
     ListKind,
     Signature,
     Text,
     TextKind,
 )
+from inference.audit.field_kinds import BlobKind, IdsKind
 from inference.errors import AuditError, NodeError
 from inference.receipt_format import Receipt, ReceiptId
 from inference.receipts import Salts
 from registry.errors import SignatureError
-from registry.signing.canonical import JsonValue
 from registry.signing.signer import Signer, recover
 from registry.signing.typed_data import Domain, Struct
 
@@ -48,8 +48,7 @@ FRESH_S: Final = 300
 # Bounds the work on foreign answers: the longest body a node can be set to read, and its tokens.
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_IDS: Final = 1024 * 1024
-# A token id is 32 bits.
-_MAX_ID: Final = 1 << 32
+_MAX_SIGNATURE: Final = 1024
 # Why a node refuses.
 NOT_KEPT: Final = "not kept"
 
@@ -81,48 +80,12 @@ class NotAllowedError(NodeError):
     code = "disclosure_not_allowed"
 
 
-@dataclass(frozen=True)
-class BlobKind:
-    """At most `limit` bytes: `bytes` in Python, 0x lowercase hex in JSON."""
-
-    limit: int
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the hex text."""
-        if not isinstance(value, bytes) or len(value) > self.limit:
-            raise FormatError(path, f"not at most {self.limit} bytes")
-        return "0x" + value.hex()
-
-    def load(self, value: object, path: str) -> bytes:
-        """Return the bytes."""
-        if not isinstance(value, str) or len(value) > 2 + 2 * self.limit:
-            raise FormatError(path, f"not 0x and at most {2 * self.limit} hex digits")
-        if not re.fullmatch(r"0x([0-9a-f]{2})*", value, re.ASCII):
-            raise FormatError(path, "not lowercase hex")
-        return bytes.fromhex(value[2:])
-
-
-class IdsKind:
-    """Token ids in order: a tuple of integers in Python, a list in JSON."""
-
-    def dump(self, value: object, path: str) -> JsonValue:
-        """Return the list."""
-        if not isinstance(value, tuple) or len(value) > MAX_IDS:
-            raise FormatError(path, f"not at most {MAX_IDS} token ids")
-        for id in value:
-            if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < _MAX_ID:
-                raise FormatError(path, f"{id!r:.40} is not a token id")
-        return list(value)
-
-    def load(self, value: object, path: str) -> object:
-        """Return the tuple."""
-        ids = tuple(value) if isinstance(value, list) else value
-        self.dump(ids, path)
-        return ids
-
-
+# Says of a payer that is a contract whether it takes a signature (bytes) for a digest (32 bytes).
+Confirms: TypeAlias = Callable[[str, bytes, bytes], bool]
 Blob: TypeAlias = Annotated[bytes, BlobKind(MAX_BODY_BYTES)]
-TokenIds: TypeAlias = Annotated[tuple[int, ...], IdsKind()]
+TokenIds: TypeAlias = Annotated[tuple[int, ...], IdsKind(MAX_IDS)]
+# A key's has 65 bytes, a contract's (EIP-1271) any number: one of a few keys, or of a passkey.
+PayerSignature: TypeAlias = Annotated[bytes, BlobKind(_MAX_SIGNATURE)]
 # Empty where a consent is about every call that the beacon chooses.
 Subject: TypeAlias = Annotated[str, TextKind(r"([A-Za-z0-9_-]{16,66})?", limit=66)]
 
@@ -146,15 +109,9 @@ class Consent(Document):
     payer: Address
     auditor: Address
     receipt: Subject
-    rate: Count
+    rate: Annotated[int, CountKind(EVERY)]
     until: Count
-    signature: Signature
-
-    def __post_init__(self) -> None:
-        """Refuse, with `FormatError`, a rate of more than every call."""
-        super().__post_init__()
-        if self.rate > EVERY:
-            raise FormatError("rate", f"{self.rate} of {EVERY} calls")
+    signature: PayerSignature
 
     @classmethod
     def give(
@@ -167,11 +124,16 @@ class Consent(Document):
         auditor: str = ZERO_ADDRESS,
         receipt: str = "",
         rate: int = EVERY,
+        wallet: str = "",
     ) -> Consent:
-        """Sign a consent as the payer."""
-        empty = cls(node, payer.address, auditor, receipt, rate, until, bytes(65))
+        """Sign a consent as the payer, or for the contract `wallet` where that is the payer.
+
+        The contract alone knows whose signature it takes: none of it is checked here.
+        """
+        who = wallet or payer.address
+        empty = cls(node, who, auditor, receipt, rate, until, bytes(65))
         signature = payer.sign_digest(empty.digest(domain))
-        return cls(node, payer.address, auditor, receipt, rate, until, signature)
+        return cls(node, who, auditor, receipt, rate, until, signature)
 
     def digest(self, domain: Domain) -> bytes:
         """Return the 32 bytes that the payer signs."""
@@ -264,10 +226,13 @@ def check_request(
     *,
     now: int,
     chooses: Callable[[int, int], bool],
+    confirms: Confirms = lambda _payer, _digest, _signature: False,
 ) -> None:
     """Take the three steps above. Raises `NotAllowedError` that says which one failed.
 
-    `now` is in unix seconds; `chooses` says of an entry's index and a rate what the beacon does.
+    `now` is in unix seconds; `chooses` says of an entry's index and a rate what the beacon does;
+    `confirms` asks a payer that is a contract. Both may ask the chain, and come last: `chooses`,
+    which asks it for more, only for a consent that its payer gave.
     """
     if request.node != receipt.node or request.receipt != receipt.id:  # 1
         raise NotAllowedError("the request is to another node, or about another call")
@@ -283,14 +248,15 @@ def check_request(
     [consent] = request.consents
     if (consent.node, consent.payer) != (receipt.node, payer):
         raise NotAllowedError("the consent is about another node's or another payer's calls")
-    if _signer(consent.digest(domain), consent.signature) != payer:
-        raise NotAllowedError("the consent is not signed by the call's payer")
     if consent.auditor not in (ZERO_ADDRESS, request.auditor):
         raise NotAllowedError("the consent is for another auditor")
     if now >= consent.until:
         raise NotAllowedError("the consent has run out")
     if consent.receipt not in ("", receipt.id):  # 3
         raise NotAllowedError("the consent is about another call")
+    digest, signature = consent.digest(domain), consent.signature
+    if _signer(digest, signature) != payer and not confirms(payer, digest, signature):
+        raise NotAllowedError("the consent is not signed by the call's payer")
     every = consent.receipt or consent.rate == EVERY
     if not every and not chooses(receipt.seq, consent.rate):
         raise NotAllowedError(f"the beacon did not choose this call at {consent.rate} of {EVERY}")

@@ -70,15 +70,19 @@ class TextKind:
         return self.dump(value, path)
 
 
+@dataclass(frozen=True)
 class CountKind:
-    """An integer from 0 to 2^53 - 1."""
+    """An integer from 0 to `limit`, which is 2^53 - 1 unless it is said."""
+
+    limit: int = MAX_INTEGER
 
     def dump(self, value: object, path: str) -> JsonValue:
         """Return the integer."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise FormatError(path, f"{value!r:.80} is not an integer")
-        if not 0 <= value <= MAX_INTEGER:
-            raise FormatError(path, f"{value!r:.80} is not between 0 and 2^53 - 1")
+        if not 0 <= value <= self.limit:
+            most = "2^53 - 1" if self.limit == MAX_INTEGER else str(self.limit)
+            raise FormatError(path, f"{value!r:.80} is not between 0 and {most}")
         return value
 
     def load(self, value: object, path: str) -> object:

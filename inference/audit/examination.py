@@ -54,8 +54,7 @@ class Finding(NamedTuple):
     @classmethod
     def of(cls, error: AuditError) -> Finding:
         """Take an error apart."""
-        detail = error.message.removeprefix(f"check {error.check}: ")
-        return cls(error.check, detail, error.evidence)
+        return cls(error.check, error.detail, error.evidence)
 
     def error(self) -> AuditError:
         """Put it together again."""

@@ -111,6 +111,10 @@ class LogReader:
         keyed = answer.format() == KeyedLogIdentity.FORMAT
         return answer.document(KeyedLogIdentity if keyed else LogIdentity)
 
+    def stated(self) -> LogIdentity | None:
+        """As `identity`; None where the node was not asked, as for an older bundle."""
+        return self.identity()
+
     def note(self) -> str:
         """Return the newest signed checkpoint, or the newest that witnesses were asked about."""
         return self._get(self._head).text()

@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
 
-from inference.audit.disclosure import MAX_BODY_BYTES, Blob, BlobKind, TokenIds
+from inference.audit.disclosure import MAX_BODY_BYTES, Blob, TokenIds
 from inference.audit.document import BytesKind, Digest, Document, OptionalKind
+from inference.audit.field_kinds import BlobKind
 from inference.audit.margin_test import Thresholds
 from inference.audit.said import said
 from inference.errors import AuditError

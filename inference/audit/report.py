@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from inference.errors import AuditError
+
 FORMAT: Final = "weightproof/audit@2"
 # A check that fails ends the command with this and its number.
 EXIT: Final = 20
@@ -15,7 +17,10 @@ BUNDLE: Final = "bundle"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one numbered check ended. A check that was not run is neither good nor bad."""
+    """How one numbered check ended. A check that was not run is neither good nor bad.
+
+    Where it found more than one thing, `more` has the others, one result each.
+    """
 
     number: int
     name: str
@@ -23,10 +28,17 @@ class CheckResult:
     detail: str
     evidence: Mapping[str, object] = field(default_factory=dict)
     ran: bool = True
+    more: tuple[CheckResult, ...] = ()
+
+    @classmethod
+    def of(cls, number: int, name: str, finding: AuditError) -> CheckResult:
+        """Return the result of a check that found something."""
+        more = tuple(cls.of(number, name, other) for other in finding.more)
+        return cls(number, name, False, finding.detail, finding.evidence, more=more)
 
     def to_json(self) -> dict[str, object]:
-        """Return the result as a JSON object."""
-        return {
+        """Return the result as a JSON object; `more` is there where there is more."""
+        told: dict[str, object] = {
             "number": self.number,
             "name": self.name,
             "ok": self.ok,
@@ -34,6 +46,10 @@ class CheckResult:
             "detail": self.detail,
             "evidence": dict(self.evidence),
         }
+        if self.more:
+            others = ({"detail": one.detail, "evidence": dict(one.evidence)} for one in self.more)
+            told["more"] = list(others)
+        return told
 
 
 @dataclass(frozen=True)

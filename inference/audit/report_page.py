@@ -68,9 +68,10 @@ def _row(check: CheckResult) -> str:
         mark, style = "·", "dim"
     else:
         mark, style = ("✓", "good") if check.ok else ("✗", "bad")
+    more = "".join(f"<br>{escape(one.detail)}" for one in check.more)
     return (
         f"<tr class={style if style != 'good' else ''}><td class='mark {style}'>{mark}<td>"
-        f"{check.number}. {escape(check.name)}<td>{escape(check.detail)}"
+        f"{check.number}. {escape(check.name)}<td>{escape(check.detail)}{more}"
     )
 
 

@@ -81,6 +81,20 @@ class Wallets:
             raise question
         return make_approval(question, signed)
 
+    def confirms(self, payer: str, digest: bytes, signature: bytes) -> bool:
+        """Say whether `payer` is a contract here that takes `signature` for `digest`, by now.
+
+        For what is no payment: a wallet that is not there yet has signed nothing.
+        """
+        if not self.chain.code(payer):
+            return False
+        refusal = PaymentRefusedError("invalid_signature", "not signed by this wallet")
+        try:
+            self.approve(WalletSignatureError(refusal, payer, digest, signature))
+        except PaymentRefusedError:
+            return False
+        return True
+
     def try_out(self, function: calldata.Function, approval: Approval | None) -> None:
         """Try what is to be sent without sending it. Raises `TransactionFailedError`."""
         self._try(function, self._missing(approval))

@@ -21,6 +21,7 @@ from inference.audit.chain_view import AuditTarget, ChannelState, OnchainView
 from inference.audit.checkpoint import SignedCheckpoint, sign
 from inference.audit.entry import Entry
 from inference.audit.log import AuditLog
+from inference.audit.note_key import bind
 from inference.audit.reader import LogReader
 from inference.audit.report import Report
 from inference.auditor import Questions, audit
@@ -226,15 +227,19 @@ class AuditedNode:
         @app.get("/v1/log")
         def identity() -> Any:
             target = self.target
-            return {
-                "format": "weightproof/log@1",
+            vkey, signature = bind(self.key, self.origin, self.world.anchors.domain)
+            honest = {
+                "format": "weightproof/log@2",
                 "origin": target.origin,
                 "node": target.node,
                 "chain": target.chain_id,
                 "anchor": target.anchor,
                 "registry": target.registry,
                 "size": self.database.read(self.log.size),
+                "vkey": vkey,
+                "vkeySignature": "0x" + signature.hex(),
             }
+            return self._shown("identity", honest)
 
         @app.get("/v1/log/checkpoint")
         def checkpoint() -> Any:

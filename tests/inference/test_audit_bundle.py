@@ -76,6 +76,37 @@ def test_a_bundle_says_what_node_and_chain_said(node: AuditedNode, tmp_path: Pat
         assert ("the bundle's word" in check.detail) == (check.number in (2, 5, 6))
 
 
+def test_a_bundle_of_a_time_when_no_key_was_asked_for_says_so(
+    node: AuditedNode, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.bundle"
+    save(node, path)
+
+    def change(lines: list[Any]) -> list[Any]:
+        lines[-1]["answers"].pop("identity")
+        return lines
+
+    rewritten(path, change)
+    again, _ = run_bundle(path, TERMINAL)
+    assert again.ok
+    assert "its note's key was not asked for" in again.checks[1].detail
+
+
+def test_a_bundle_with_another_key_for_public_tools_is_caught(
+    node: AuditedNode, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.bundle"
+    save(node, path)
+
+    def change(lines: list[Any]) -> list[Any]:
+        lines[-1]["answers"]["identity"]["vkeySignature"] = "0x" + "00" * 65
+        return lines
+
+    rewritten(path, change)
+    again, _ = run_bundle(path, TERMINAL)
+    assert [check.number for check in again.failed] == [2]
+
+
 def test_a_receipt_is_held_against_a_bundle(node: AuditedNode, tmp_path: Path) -> None:
     path = tmp_path / "audit.bundle"
     given = node.sell()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,27 @@ from fastapi import Response
 from fastapi.testclient import TestClient
 
 from inference.audit.bodies import AnchorBody, IncidentBody, entry_of
-from inference.audit.checkpoint import Checkpoint, sign
+from inference.audit.checkpoint import Checkpoint, parse, sign, with_lines
 from inference.audit.entry import Entry
 from inference.audit.merkle import verify_consistency
 from inference.audit.model_standing import Terms
-from inference.audit.reader import LogReader
-from inference.audit.replay import Disclosure, Made, Prepared, Weighed
+from inference.audit.note import NoteKey
+from inference.audit.note_key import note_key
+from inference.audit.reader import KeyedLogIdentity, LogReader
+from inference.audit.replay import Disclosure, Made, Prepared, Weighed, replay, shown_in
 from inference.audit.report import CheckResult, Report
+from inference.audit.report_page import page
 from inference.auditor import Questions, audit
-from inference.errors import RequestError, UnavailableError
+from inference.errors import AuditError, RequestError, UnavailableError
+from inference.finding_files import write_findings
 from inference.receipt_format import BlockFacts, Receipt, RuntimeFacts
 from inference.receipts import SignedReceipt, issue, receipt_domain
+from inference.replay_check import MAX_FINDINGS
 from registry.chain.attestations import AttestationBook
 from registry.chain.connection import Chain
 from registry.chain.deploy import Deployment
-from tests.inference.audited_node import ATTESTER, FUNDER, AuditedNode, Model, World
+from registry.signing.ed25519 import Ed25519Key
+from tests.inference.audited_node import ATTESTER, FUNDER, ORIGIN, AuditedNode, Model, World
 from tests.inference.receipt_samples import OUTPUT_IDS, PROMPT_IDS, REQUEST, SALTS, STRANGER
 
 
@@ -147,6 +154,93 @@ def test_a_note_that_is_not_this_nodes_accuses_nobody(node: AuditedNode) -> None
     report = node.audit(Questions(known=[foreign.note]))
     assert report.ok
     assert "one known checkpoint was left out" in report.checks[1].detail
+
+
+def other_line(note: str, key: NoteKey | None) -> str:
+    """Return a note with another Ed25519 line, or without one."""
+    head, lines = parse(note)
+    more = [] if key is None else [key.line(head.text())]
+    return "\n".join([head.text(), lines[0], *more]) + "\n"
+
+
+ORPHAN = NoteKey(ORIGIN, Ed25519Key(b"\x07" * 32))
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (lambda note: other_line(note, None), f"carries no signature by {ORIGIN}"),
+        (lambda note: other_line(note, ORPHAN), f"carries no signature by {ORIGIN}"),
+        (lambda note: other_line(note, NoteKey("w", ORPHAN.key)), "carries no signature by"),
+    ],
+    ids=["missing", "another key's", "another name's"],
+)
+def test_a_head_that_public_tools_cannot_read_is_caught(
+    node: AuditedNode, lie: Callable[[str], str], reason: str
+) -> None:
+    node.anchor()
+    node.show["checkpoint"] = lie
+    check = finding(node.audit(), 2)
+    assert reason in check.detail
+    shown: Any = check.evidence
+    assert shown["checkpoint"] == lie(node.checkpoint().note)
+    stated = KeyedLogIdentity.from_json(shown["log"])
+    assert stated.note_key(node.key.address, node.world.anchors.domain).name == ORIGIN
+
+
+def test_a_line_by_the_stated_key_about_another_head_is_caught(node: AuditedNode) -> None:
+    """What public tools would take for the log is no head that the Ethereum key signed."""
+    key, head = note_key(node.key, ORIGIN), node.checkpoint().checkpoint
+    forked = key.line(replace(head, root=bytes(32)).text())
+    node.show["checkpoint"] = lambda note: "\n".join([*note.split("\n")[:5], forked, ""])
+    check = finding(node.audit(), 2)
+    assert f"the signature line of {ORIGIN}" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        ({"vkey": ORPHAN.verifier.text}, "states the key"),
+        ({"vkey": NoteKey("other", ORPHAN.key).verifier.text}, "is not the key of the log"),
+        ({"vkey": "rubbish"}, "is not a verifier key"),
+        ({"vkeySignature": "0x" + "00" * 65}, "the statement about"),
+    ],
+    ids=["not signed for", "of another log", "no key", "no signature"],
+)
+def test_a_key_for_public_tools_that_the_node_did_not_sign_for_is_caught(
+    node: AuditedNode, lie: dict[str, str], reason: str
+) -> None:
+    node.show["identity"] = lambda honest: honest | lie
+    check = finding(node.audit(), 2)
+    assert reason in check.detail
+    shown: Any = check.evidence
+    assert shown["log"].items() >= lie.items()
+
+
+def old_identity(honest: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: honest[name] for name in honest if not name.startswith("vkey")}
+    return kept | {"format": "weightproof/log@1"}
+
+
+def test_a_node_that_states_no_key_may_not_sign_for_public_tools_either(node: AuditedNode) -> None:
+    node.show["identity"] = old_identity
+    assert "by a key that it does not state" in finding(node.audit(), 2).detail
+    node.show["checkpoint"] = lambda note: other_line(note, None)
+    report = node.audit()
+    assert report.ok
+    assert "states no key for public tools" in report.checks[1].detail
+
+
+def test_what_is_no_identity_is_caught_with_the_answer(node: AuditedNode) -> None:
+    node.show["identity"] = lambda honest: honest | {"node": "me"}
+    assert "me" in str(finding(node.audit(), 2).evidence["answer"])
+
+
+def test_lines_of_others_and_of_kinds_unknown_are_let_pass(node: AuditedNode) -> None:
+    node.show["checkpoint"] = lambda note: with_lines(note, [NoteKey("w", ORPHAN.key).line("x")])
+    report = node.audit()
+    assert report.ok
+    assert "public tools read the same head" in report.checks[1].detail
 
 
 # 3: root from entries
@@ -472,6 +566,52 @@ def test_a_call_that_is_not_in_the_log_is_caught(node: AuditedNode, tmp_path: Pa
     assert "no receipt rcpt_0000000000000104" in finding(node.audit(asked), 8).detail
 
 
+class Sly(Machine):
+    """Weights that give the claimed tokens for some calls only."""
+
+    def __init__(self, honest: Collection[str]) -> None:
+        super().__init__(OUTPUT_IDS)
+        self.honest = honest
+
+    def weigh(self, receipt: Receipt, prepared: Prepared, claimed: tuple[int, ...]) -> Weighed:
+        self.ids = OUTPUT_IDS if receipt.id in self.honest else (1, 2, 3)
+        return super().weigh(receipt, prepared, claimed)
+
+
+def test_one_lie_does_not_hide_the_others(node: AuditedNode, tmp_path: Path) -> None:
+    lies, honest = [node.sell(), node.sell()], node.sell()
+    other = twin(node, tmp_path)
+    for _ in range(9):
+        hidden = other.sell()
+    shown = [lies[0], honest, lies[1], hidden]
+    calls = {name: one for signed in shown for name, one in disclosed(signed).items()}
+    report = node.audit(Questions(disclosures=calls, replayer=Sly([honest.receipt.id])))
+    check = finding(report, 8)
+    assert "; 3 findings in all; 1 calls " in check.detail
+    found = [check, *check.more]
+    assert [one.evidence["receipt"] for one in found[1:]] == [lie.public() for lie in lies]
+    assert found[0].evidence["ids"] == [hidden.receipt.id]
+    for one in found[1:]:
+        signed, disclosure = shown_in(one.evidence)
+        with pytest.raises(AuditError):
+            replay(signed, disclosure, Sly([]))
+    told: Any = report.to_json()["checks"]
+    assert [one["evidence"] for one in told[7]["more"]] == [one.evidence for one in check.more]
+    assert "more" not in told[6]
+    names = [path.name for path in write_findings(report, node.target, tmp_path / "found")]
+    assert [lie.receipt.id in name for lie, name in zip(lies, names[1:], strict=True)] == [True] * 2
+    assert page(report).count("is not the model") == 2
+
+
+def test_of_many_lies_some_evidence_is_kept_and_all_are_counted(node: AuditedNode) -> None:
+    calls: dict[str, Disclosure] = {}
+    for _ in range(MAX_FINDINGS + 3):
+        calls |= disclosed(node.sell())
+    check = finding(node.audit(Questions(disclosures=calls, replayer=Sly([]))), 8)
+    assert f"{len(calls)} findings in all; evidence of {MAX_FINDINGS} is kept" in check.detail
+    assert len(check.more) == MAX_FINDINGS - 1
+
+
 def test_a_disclosure_that_does_not_fit_accuses_nobody(node: AuditedNode) -> None:
     asked = Questions(disclosures=disclosed(node.sell(), b"{}"), replayer=Machine(OUTPUT_IDS))
     report = node.audit(asked)
@@ -523,7 +663,8 @@ def test_an_honest_log_is_accepted_in_all_eight_checks(node: AuditedNode) -> Non
     report = node.audit(asked)
     assert report.ok, report.to_json()
     assert all(check.ran for check in report.checks)
-    assert report.checks[1].detail == "extends 2 anchored checkpoints, 2 known ones compared"
+    told = "extends 2 anchored checkpoints, 2 known ones compared; public tools read the same head"
+    assert report.checks[1].detail == told
     assert (report.size, report.root) == (4, "0x" + node.checkpoint().checkpoint.root.hex())
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
 

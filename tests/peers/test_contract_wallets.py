@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from eth_hash.auto import keccak
 
+from inference.audit.disclosure import Consent, Refusal, disclosure_domain
+from inference.audit.replay import Disclosure
+from inference.disclosure_client import DisclosureClient
+from inference.errors import UnavailableError
 from inference.payments.wallet import MOST_GAS
+from inference.receipts import SignedReceipt
 from registry.chain.connection import Chain
 from registry.signing.signer import Signer
 from tests.peers.clients import Customer, javascript, refund
@@ -24,7 +33,7 @@ FACTORY = "0xef11D1c2aA48826D4c41e54ab82D1Ff5Ad8A64Ca"
 
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counter]:
-    settings = f'wallet_factories = ["{FACTORY}"]'
+    settings = f'wallet_factories = ["{FACTORY}"]\ndisclosure.keep_s = 3600'
     with opened_counter(tmp_path_factory.mktemp("counter"), settings) as counter:
         chain = counter.shop.workspace.chain
         assert put(chain, MAKER, "WalletFactory", []) == FACTORY
@@ -157,6 +166,68 @@ def test_a_wallet_that_is_not_there_yet_is_made_for_its_first_payment_only(
     # It is there now; the same wrapping is read past.
     (third,) = javascript(wallet, [goods()])
     assert third["status"] == 200
+
+
+@pytest.fixture
+def shown(counter: Counter, chain: Chain) -> Iterator[tuple[Customer, Any, Any]]:
+    """A contract that bought something; who may see it with a consent; the consent of its key."""
+    wallet = deployed(counter, chain, "exact")
+    (bought,) = javascript(wallet, [goods(7)])
+    signed = SignedReceipt.from_json(bought["settled"]["extensions"]["weightproof"])
+    contracts = counter.shop.node.config.registry.contracts
+    domain = disclosure_domain(contracts.chain_id, contracts.audit_anchor)
+    assert signed.receipt.payment.payer == payer(wallet)
+
+    def consented(key: Signer) -> Consent:
+        how: Any = {"node": counter.shop.address, "until": int(time.time()) + 600}
+        return Consent.give(key, domain, wallet=payer(wallet), **how)
+
+    with counter.shop.http() as http:
+
+        def seen(*consents: Consent) -> Disclosure | Refusal:
+            auditor = Signer.random()
+            asking = DisclosureClient(http, auditor, counter.shop.address, domain, consents)
+            return asking.ask(signed)
+
+        yield wallet, seen, consented
+
+
+NOT_SIGNED = "not signed by the call's payer"
+
+
+def test_what_a_contract_bought_nobody_sees_by_the_word_of_another_key(
+    shown: tuple[Customer, Any, Any],
+) -> None:
+    wallet, seen, consented = shown
+    with pytest.raises(UnavailableError, match="only its payer may see"):
+        seen()
+    for forged in (
+        consented(Signer.random()),
+        replace(consented(wallet.signer), signature=bytes(65)),
+        replace(consented(wallet.signer), signature=b""),
+        replace(consented(wallet.signer), until=2**40),
+    ):
+        with pytest.raises(UnavailableError, match=NOT_SIGNED):
+            seen(forged)
+
+
+def test_a_contract_wallet_consents_to_a_disclosure_until_it_changes_its_mind(
+    shown: tuple[Customer, Any, Any], chain: Chain
+) -> None:
+    wallet, seen, consented = shown
+    given = consented(wallet.signer)
+    # A contract's signature may be of any length.
+    for consent in (given, replace(given, signature=given.signature + b"and a second key's")):
+        found = seen(Consent.from_json(consent.to_json()))
+        assert found.output_ids == tuple(range(7))
+        assert json.loads(found.request) == goods(7)
+    freeze = "0x" + keccak(b"freeze()")[:4].hex()
+    sent = {"from": MAKER.address, "to": payer(wallet), "data": freeze}
+    raw = str(chain.rpc("eth_sendTransaction", sent))
+    while chain.receipt(bytes.fromhex(raw.removeprefix("0x"))) is None:
+        pass
+    with pytest.raises(UnavailableError, match=NOT_SIGNED):
+        seen(given)
 
 
 def test_what_a_wallet_costs_us_is_bounded(counter: Counter, chain: Chain) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference.client import CHAT, PaidAnswer
+from inference.client import CHAT, PaidAnswer, sent_bytes
 from inference.config import load
+from inference.coupon import Coupon, coupon_domain
+from inference.errors import RequestError
 from inference.held import Held
 from inference.receipt_command import save_proof
+from inference.receipts import SignedReceipt
 from tests.e2e.market import Market, ask, opened
+from tests.inference.receipt_samples import CHAIN_ID, NODE
 from tests.peers.clients import FOLDER, script
 
 pytestmark = pytest.mark.peer
@@ -113,3 +118,28 @@ def test_javascript_verifies_what_a_live_node_sold(market: Market, tmp_path: Pat
         (found,) = judged(saved.read_text(), node=market.node.address)
         assert found["ok"], found
         assert found["steps"] == ["signature", "request", "response", "checkpoint", "inclusion"]
+
+
+@pytest.mark.parametrize("scheme", ["batch-settlement", "exact"])
+def test_javascript_verifies_what_a_live_node_refused(
+    market: Market, tmp_path: Path, scheme: str
+) -> None:
+    """The payment was good, the coupon beside it is somebody else's: nothing is charged."""
+    domain = coupon_domain(CHAIN_ID, market.node.address)
+    until = int(time.time()) + 600
+    coupon = Coupon(NODE.address, "", "calls", 1, until, bytes(32))
+    text = coupon.signed(market.workspace.signer("node"), domain)
+
+    async def refused() -> SignedReceipt:
+        async with market.payer(coupon=text, scheme=scheme) as payer:
+            with pytest.raises(RequestError, match="coupon"):
+                await payer.call(CHAT, ask("refused"))
+            (signed,) = payer.passbook.receipts
+            return signed
+
+    signed, saved = asyncio.run(refused()), tmp_path / "proof.json"
+    assert (signed.receipt.status, signed.receipt.payment.charged) == ("refused", 0)
+    held = Held(signed.entry(), signed, None, sent_bytes(ask("refused")), None)
+    assert save_proof(load(market.config), market.node.url, held, saved).ok
+    (found,) = judged(saved.read_text(), node=market.node.address)
+    assert found["steps"] == ["signature", "request", "checkpoint", "inclusion"]

@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from inference.audit.document import FormatError
+from inference.audit.bodies import entry_of
+from inference.audit.disclosure import (
+    Consent,
+    Disclosed,
+    DisclosureRequest,
+    Refusal,
+    disclosure_domain,
+)
+from inference.audit.document import Document, FormatError
 from inference.audit.entry import entry_from
 from inference.audit.evidence import evidence_from
 from inference.audit.reader import LogIdentity
@@ -24,7 +32,17 @@ from inference.receipt_format import PlannedReceipt, Receipt
 from inference.receipts import SignedReceipt
 from registry.errors import CanonicalError
 from tests.inference.proof_samples import PROOFS, RECORDED, REFUND, VECTORS
-from tests.inference.receipt_samples import ANCHOR, CHAIN_ID, NODE, REGISTRY
+from tests.inference.receipt_samples import (
+    ANCHOR,
+    CHAIN_ID,
+    NODE,
+    OUTPUT_IDS,
+    PAYER,
+    REGISTRY,
+    REQUEST,
+    SALTS,
+    STRANGER,
+)
 from tests.peers.clients import script
 
 pytestmark = pytest.mark.peer
@@ -39,6 +57,10 @@ PARSERS: dict[str, Parser] = {
     "proof@1": Proof.from_json,
     "log@1": LogIdentity.from_json,
     "evidence@1": evidence_from,
+    "consent@1": Consent.from_json,
+    "disclosure-request@1": DisclosureRequest.from_json,
+    "disclosure@1": Disclosed.from_json,
+    "disclosure-refusal@1": Refusal.from_json,
 }
 # What JSON Schema cannot say, in the parsers' words.
 UNSAID = (
@@ -48,6 +70,18 @@ UNSAID = (
     "the receipt is by",
     "without them nobody can say",
 )
+ASKING = disclosure_domain(CHAIN_ID, ANCHOR)
+NAME = "rcpt_0000000000000001"
+ALLOWED = Consent.give(PAYER, ASKING, node=NODE.address, until=2**40, rate=5_000)
+ASKED = DisclosureRequest.ask(
+    STRANGER, ASKING, node=NODE.address, receipt=NAME, at=1_800_000_000, consent=ALLOWED
+)
+DISCLOSURES: dict[str, Document] = {
+    "consent@1": ALLOWED,
+    "disclosure-request@1": ASKED,
+    "disclosure@1": Disclosed(NAME, REQUEST, SALTS, OUTPUT_IDS),
+    "disclosure-refusal@1": Refusal.sign(NODE, ASKING, ASKED, why="not kept", at=1_800_000_001),
+}
 PLANNED = next(name for name in VECTORS if name.startswith("v2-ok_tier"))
 WRONG: list[Any] = [
     None, True, -1, 0, 2**53, 2**53 - 1, 1.5, "", "0", "01", "-1", "1e3", "x" * 201,
@@ -69,6 +103,7 @@ def good() -> Iterator[tuple[str, Any]]:
             yield "proof@1", json.loads(vector["proof"])
     for kept in json.loads(EVIDENCE.read_text()).values():
         yield "evidence@1", json.loads(kept)
+    yield from ((name, one.to_json()) for name, one in DISCLOSURES.items())
     identity = {"origin": "node.example/log", "node": NODE.address, "chain": CHAIN_ID}
     more = {"anchor": ANCHOR, "registry": REGISTRY, "size": 3}
     yield "log@1", {"format": "weightproof/log@1"} | identity | more
@@ -106,7 +141,7 @@ def judged(folder: Path, values: list[tuple[str, Any]]) -> list[Any]:
     return found
 
 
-def refusal(name: str, value: Any) -> str:
+def refusal_of(name: str, value: Any) -> str:
     """Return why the parser refuses a value, or nothing."""
     try:
         PARSERS[name](value)
@@ -119,7 +154,7 @@ def agree(folder: Path, values: list[tuple[str, Any]]) -> None:
     """Schema and parser judge alike, but for what a schema cannot say."""
     agreed = 0
     for (name, value), verdict in zip(values, judged(folder, values), strict=True):
-        reason = refusal(name, value)
+        reason = refusal_of(name, value)
         if verdict is True and reason:
             assert any(rule in reason for rule in UNSAID), f"{name} takes what is refused: {reason}"
         else:
@@ -153,6 +188,22 @@ def test_schema_and_parser_refuse_the_same_mutants(tmp_path: Path, source: str) 
 def test_schema_and_parser_refuse_the_same_mutants_of_evidence(tmp_path: Path, lie: str) -> None:
     evidence = json.loads(json.loads(EVIDENCE.read_text())[lie])
     agree(tmp_path, [("evidence@1", mutant) for mutant in mutants(evidence)])
+
+
+@pytest.mark.parametrize("name", DISCLOSURES)
+def test_schema_and_parser_refuse_the_same_mutants_of_disclosures(
+    tmp_path: Path, name: str
+) -> None:
+    agree(tmp_path, [(name, mutant) for mutant in mutants(DISCLOSURES[name].to_json())])
+
+
+def test_a_refusal_in_the_log_is_the_one_that_was_told() -> None:
+    refusal = DISCLOSURES["disclosure-refusal@1"]
+    assert isinstance(refusal, Refusal)
+    body = entry_of(7, refusal).body
+    assert refusal_of("disclosure-refusal@1", body) == ""
+    properties = FORMATS["entry@1"].schema["$defs"]["Refusal"]["properties"]
+    assert properties == FORMATS["disclosure-refusal@1"].schema["properties"]
 
 
 def test_the_parser_of_entries_is_the_logs() -> None:

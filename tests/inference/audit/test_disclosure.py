@@ -118,7 +118,7 @@ def test_a_field_more_a_field_less_and_huge_numbers_are_refused(kind: Any) -> No
 
 
 def test_a_consent_to_more_than_every_call_and_two_consents_are_refused() -> None:
-    with pytest.raises(FormatError, match="10001 of 10000"):
+    with pytest.raises(FormatError, match="10001 is not between 0 and 10000"):
         consent(rate=10_001)
     two = {**request().to_json(), "consents": [consent().to_json()] * 2}
     with pytest.raises(FormatError, match="at most 1"):
@@ -156,6 +156,58 @@ def test_a_refusal_that_the_node_did_not_sign_is_shown() -> None:
         with pytest.raises(AuditError, match="did not sign") as caught:
             wrong.check(NODE.address, ASKING)
         assert caught.value.evidence["refusal"] == wrong.to_json()
+
+
+@pytest.mark.parametrize("signature", ["", "0x0", "0xAB", "0x" + "00" * 1025, 65])
+def test_what_no_wallet_can_have_signed_is_refused_as_such(signature: object) -> None:
+    with pytest.raises(FormatError, match="signature"):
+        Consent.from_json({**consent().to_json(), "signature": signature})
+
+
+def test_a_contract_is_asked_only_when_nothing_else_is_wrong() -> None:
+    asked: list[tuple[str, bytes, bytes]] = []
+
+    def confirms(payer: str, digest: bytes, signature: bytes) -> bool:
+        asked.append((payer, digest, signature))
+        return True
+
+    def see(given: Consent, chosen: bool = True) -> None:
+        check_request(
+            request(STRANGER, consent=given),
+            SIGNED.receipt,
+            ASKING,
+            now=NOW,
+            chooses=lambda _seq, _rate: chosen,
+            confirms=confirms,
+        )
+
+    theirs = replace(consent(rate=50), auditor=STRANGER.address, signature=b"by a passkey")
+    for wrong in (
+        replace(theirs, until=NOW),
+        replace(theirs, payer=NODE.address),
+        replace(theirs, auditor=NODE.address),
+        replace(theirs, receipt="rcpt_9999999999999999"),
+    ):
+        with pytest.raises(NotAllowedError):
+            see(wrong)
+    assert asked == []
+    see(theirs)
+    assert asked == [(PAYER.address, theirs.digest(ASKING), b"by a passkey")]
+    with pytest.raises(NotAllowedError, match="beacon"):
+        see(theirs, chosen=False)
+
+
+def test_the_beacon_is_not_asked_for_whom_no_payer_let() -> None:
+    asked: list[int] = []
+
+    def chooses(seq: int, rate: int) -> bool:
+        asked.append(seq)
+        return True
+
+    forged = replace(consent(rate=50), signature=bytes(65))
+    with pytest.raises(NotAllowedError, match="not signed by the call's payer"):
+        check(request(consent=forged), chooses)
+    assert asked == []
 
 
 def test_a_payer_and_whom_it_allows_may_see_a_call() -> None:

@@ -1,0 +1,30 @@
+"""A call is charged, and the receipt says that it was refused.
+
+Caught by the payer's client, check 5, after 1 call.
+Evidence: a signed receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inference.receipt_format import Receipt
+from inference.statements import Statements
+from tests.liars.finding import Found, refused
+from tests.liars.honest import Honest, Voice
+from tests.liars.stage import Stage
+
+
+class Mouth(Voice):
+    def say(self, honest: Receipt) -> Receipt:
+        return replace(honest, status="refused")
+
+
+class Liar(Honest):
+    def statements(self, honest: Statements) -> Statements:
+        return Mouth.of(honest)
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        return refused(actor, actor.wallet().call)

@@ -1,0 +1,32 @@
+"""Public tools are shown another log than auditors, by the line that only they read.
+
+Caught by the auditor, check 2, after 1 call.
+Evidence: the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inference.audit.checkpoint import parse
+from inference.audit.note_key import note_key
+from tests.liars.actor import Actor
+from tests.liars.finding import Found, accused
+from tests.liars.honest import Honest
+from tests.liars.stage import Stage
+from tests.liars.wire import WireAnswer
+
+
+class Liar(Honest):
+    def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
+        if answer.path != "/v1/log/checkpoint":
+            return answer
+        head, lines = parse(answer.body.decode())
+        other = note_key(actor.node.signer, head.origin).line(replace(head, root=bytes(32)).text())
+        return replace(answer, body="\n".join([head.text(), lines[0], other, ""]).encode())
+
+
+def catch(stage: Stage) -> Found:
+    with stage.node(Liar()) as actor:
+        actor.wallet().call()
+        return accused(actor, actor.audit())
