@@ -124,8 +124,10 @@ class Desk:
             if not durable:
                 store.commit(connection)
         except BaseException:  # whatever it was: the writer finds it again, and tells its owner
-            store.roll_back(connection)
-            self._hand_over(group)
+            try:
+                store.roll_back(connection)
+            finally:  # even then nobody waits for ever
+                self._hand_over(group)
             return False
         if not durable:
             tell(group)

@@ -74,7 +74,8 @@ class SqliteStore:
         transaction = _Transaction(self, connection)
         try:
             yield transaction
-            self.commit(connection)
+            if not transaction.undone:
+                self.commit(connection)
         finally:
             self.roll_back(connection)
         if durable and self.is_untidy(connection):
@@ -93,9 +94,12 @@ class SqliteStore:
         drive(connection, "BEGIN IMMEDIATE")
 
     def commit(self, connection: Connection) -> None:
-        """Keep the transaction, unless it was undone."""
-        if _driver(connection).in_transaction:
-            drive(connection, "COMMIT")
+        """Keep the transaction. Raises `DBAPIError` where there is none any more.
+
+        SQLite undoes it by itself where a statement finds no room, whatever a member makes of that
+        statement's error: nobody may be told then that something was kept.
+        """
+        drive(connection, "COMMIT")
         connection.rollback()  # as below
 
     def roll_back(self, connection: Connection) -> None:
@@ -152,15 +156,17 @@ class SqliteStore:
         self.reader.dispose()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Transaction:
     """A transaction of the writer that SQLAlchemy need not know of."""
 
     store: SqliteStore
     connection: Connection
+    undone: bool = False
 
     def rollback(self) -> None:
-        """Undo it, unless it was kept."""
+        """Undo it."""
+        self.undone = True
         self.store.roll_back(self.connection)
 
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
+from inference.payments.channel import SCHEME
+from inference.payments.exact import SCHEME as EXACT
 from tests.crash.customers import PATH, Attempt, Customer, rush
 from tests.crash.invariants import Books
 from tests.crash.siege import DEPOSIT, TRANSFER, Siege
@@ -46,28 +48,47 @@ def locked(world: World, _: Node) -> Iterator[None]:
 def test_calls_are_answered_503_and_the_same_node_goes_on_afterwards(
     siege: Siege, trouble: Callable[..., Iterator[None]]
 ) -> None:
-    node = siege.world.start()
-    assert siege.inspector.after_restart(Books.read(siege.world.database)) == []
+    world, node = siege.world, siege.world.start()
+    assert siege.inspector.after_restart(Books.read(world.database)) == []
+    # Nothing of these is in flight: one has a channel, one is about to deposit, one pays each call.
+    known, new, each = (
+        Customer(f"{what} amid {trouble.__name__}", world, scheme)
+        for what, scheme in (("known", SCHEME), ("new", SCHEME), ("each", EXACT))
+    )
+    idle = [known, new, each]
+    siege.inspector.customers += idle
+    everybody = [*idle, *siege.customers]
+    assert siege.run(known.buy()).outcome == "answered"
 
-    async def through() -> list[Attempt]:
+    async def through() -> tuple[list[Attempt], set[str]]:
         # In flight when the trouble begins: these end well, or uncharged.
         flying = asyncio.ensure_future(rush(siege.customers, node, calls=4))
         while not any(c.attempts and c.attempts[-1].outcome == "answered" for c in siege.customers):
             await asyncio.sleep(0)
-        with trouble(siege.world, node):
-            troubled = await asyncio.gather(*(c.buy() for c in siege.customers))
+        with trouble(world, node):
+            troubled = await asyncio.gather(*(c.buy() for c in everybody))
             async with httpx.AsyncClient() as stranger:
                 body = {"model": MODEL, "messages": [{"role": "user", "content": "how much?"}]}
-                assert (await stranger.post(siege.world.url + PATH, json=body)).status_code == 402
+                assert (await stranger.post(world.url + PATH, json=body)).status_code == 402
+            # Nothing is written meanwhile: these were in flight all the time.
+            reserved = {row["channel_id"] for row in Books.read(world.database).reservations}
         await flying
-        return troubled
+        return troubled, reserved
 
-    for attempt in siege.run(through()):
-        assert (attempt.outcome, attempt.status) == ("refused", 503), attempt.why
-        assert "database" in attempt.why
-    assert [siege.run(c.buy()).outcome for c in siege.customers] == ["answered"] * 4
+    troubled, reserved = siege.run(through())
+    for customer, attempt in zip(everybody, troubled, strict=True):
+        if not reserved.isdisjoint(customer.ceilings) and "channel_busy" in attempt.why:
+            # The ceiling it shares with its own call in flight is used up: to say so is no write.
+            assert (attempt.outcome, attempt.status) == ("refused", 402), attempt.why
+        else:
+            assert (attempt.outcome, attempt.status) == ("refused", 503), attempt.why
+            assert "database" in attempt.why
+    assert all(attempt.status == 503 for attempt in troubled[: len(idle)])
+    assert [siege.run(c.buy()).outcome for c in everybody] == ["answered"] * len(everybody)
     node.kill()
-    assert siege.inspector.after_death(Books.read(siege.world.remains())) == []
+    assert siege.inspector.after_death(Books.read(world.remains())) == []
+    for customer in idle:
+        siege.run(customer.close())
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ class World:
     nursery: Nursery
     watchman: Watchman
     port: int
+    _last: Node | None = None
 
     @property
     def settings(self) -> NodeConfig:
@@ -189,9 +190,7 @@ class World:
 
     def start(self, point: KillPoint | None = None) -> Node:
         """Start a node and wait until it sells or has died."""
-        if self.watchman.pid:  # one that a failed test left alive would be waited for, for ever
-            with suppress(ProcessLookupError):
-                os.kill(self.watchman.pid, signal.SIGKILL)
+        self.end()
         self.watchman.wait()
         kill_order = None if point is None else asdict(point)
         self.watchman.point = None if point is None else KillPoint(**asdict(point))
@@ -200,7 +199,16 @@ class World:
         )
         self.watchman.pid = pid
         ready = self.nursery.answer()["ready"]
-        return Node(pid, json.loads(ready)["url"] if ready else "", self.nursery)
+        self._last = Node(pid, json.loads(ready)["url"] if ready else "", self.nursery)
+        return self._last
+
+    def end(self) -> None:
+        """End a node that a failed test left alive.
+
+        The nursery would wait for it, for ever; its end must be heard before the next is ordered.
+        """
+        if self._last is not None and not self._last.gone.is_set():
+            self._last.kill()
 
     def remains(self) -> Path:
         """Copy the database as the dead node left it, write-ahead log and all."""
@@ -241,7 +249,11 @@ def opened(
                 config.write_text(text.replace(".weightproof/node.sqlite", "books/node.sqlite"))
                 workspace = Workspace.open(registry_config(config, read_file(config)))
                 add_model(config, MODEL, _publish(workspace, folder / MODEL), PRICE)
-                yield World(folder, devnet, config, workspace, nursery, watchman, _free_port())
+                world = World(folder, devnet, config, workspace, nursery, watchman, _free_port())
+                try:
+                    yield world
+                finally:
+                    world.end()
     finally:
         nursery.close()
 

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from inference.database import Database, DatabaseError, DatabaseFullError
 from inference.errors import NodeError
@@ -109,6 +110,29 @@ def test_a_full_disk_refuses_and_loses_nothing(database: Database) -> None:
 
     assert asyncio.run(one()) == threading.get_ident()
     assert count(database) == 1
+
+
+def test_what_sqlite_undid_by_itself_is_told_to_nobody_as_kept(database: Database) -> None:
+    def swallow(tx: Connection) -> None:
+        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
+        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages}").close()
+        with suppress(DBAPIError):
+            put(tx, "x" * 100_000)
+        tx.exec_driver_sql("PRAGMA max_page_count = 100000").close()
+
+    async def together(durable: bool) -> list[object]:
+        writes = (
+            database.write(f, durable=durable, brief=True)
+            for f in (lambda tx: put(tx, "small"), swallow)
+        )
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    for durable in (False, True):
+        results = asyncio.run(together(durable))
+        assert [isinstance(result, DatabaseError) for result in results] == [True, True]
+    with pytest.raises(DatabaseError):
+        database.write_now(swallow)
+    assert count(database) == 0
 
 
 def test_a_loop_goes_on_while_another_process_holds_the_database(
