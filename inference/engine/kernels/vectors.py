@@ -24,6 +24,8 @@ ROWS: Final = 6
 # Vectors of a panel whose sums are in registers at a time, by rows: all where registers are wide,
 # elsewhere so many that eight registers add in turn, as the unit takes four cycles for each of two.
 _AT_ONCE: Final = {1: 4, 2: 2, 3: 2}
+# Partial sums of a score, see `scores_of_block`.
+_PARTS: Final = 4
 
 _NOTHING: Final = spread_constant(0)
 
@@ -121,6 +123,7 @@ def scores_of_block(heads: int) -> Any:
     Meanwhile the values at the same place of `v` are fetched, and the keys at `next_at`: blocks lie
     anywhere, so that the processor does not foresee which comes next.
     """
+    at_once = _PARTS if has_wide_registers() else _AT_ONCE.get(heads, 1)
 
     @intrinsic
     def scores(typing, q, k, k_at, width, scale, s, s_at, s_step, v, next_at):
@@ -136,26 +139,31 @@ def scores_of_block(heads: int) -> Any:
             keys, narrow = b.pointer(k, k_, k_at_), k.dtype == types.uint16
             later = (b.pointer(v, v_, k_at_), b.pointer(k, k_, next_at_))
 
-            def body(quarter, sums):
-                start = builder.mul(quarter, b.constant(4 * LANES))
-                for place in later:
-                    b.prefetch(builder.gep(place, [start]), 2 if narrow else 4)
+            def body(first, quarter, sums):
+                start = builder.mul(quarter, b.constant(_PARTS * LANES))
+                if not first:
+                    for place in later:
+                        b.prefetch(builder.gep(place, [start]), 2 if narrow else 4)
                 found = list(sums)
-                for part in range(4):
-                    place = builder.gep(keys, [builder.add(start, b.constant(part * LANES))])
+                for part in range(at_once):
+                    number = b.place(b.constant(first + part), _PARTS, quarter)
+                    place = builder.gep(keys, [builder.mul(number, b.constant(LANES))])
                     key = b.load_either(place, narrow, 2 if narrow else 4)
-                    number = builder.add(builder.mul(quarter, b.constant(4)), b.constant(part))
                     for head, query in enumerate(queries):
                         value = b.spread(builder.load(builder.gep(query, [number])))
-                        which = 4 * head + part
+                        which = at_once * head + part
                         found[which] = b.fma(value, key, sums[which])
                 return found
 
-            sums = b.loop(builder.sdiv(width_, b.constant(4)), [_NOTHING] * (4 * heads), body)
-            for head in range(heads):
-                one, two, three, four = sums[4 * head : 4 * head + 4]
+            quarters, parts = builder.sdiv(width_, b.constant(_PARTS)), [[] for _ in queries]
+            for first in range(0, _PARTS, at_once):
+                starts = [_NOTHING] * (at_once * heads)
+                sums = b.loop(quarters, starts, partial(body, first))
+                for head in range(heads):
+                    parts[head] += sums[at_once * head : at_once * (head + 1)]
+            for head, (one, two, three, four) in enumerate(parts):
                 total = builder.fadd(builder.fadd(one, two), builder.fadd(three, four))
-                place = builder.add(s_at_, builder.mul(s_step_, b.constant(head)))
+                place = b.place(s_at_, head, s_step_)
                 b.store(builder.fmul(total, b.spread(scale_)), b.pointer(s, s_, place))
             return context.get_dummy_value()
 
@@ -171,6 +179,7 @@ def weighted_values(heads: int, columns: int) -> Any:
     o[0:16·columns] += Σ p[t] · v[t], token by token in order; the values of a token lie `step`
     numbers after those of the one before. Weights and outputs of heads lie `p_step` apart.
     """
+    at_once = columns if has_wide_registers() else min(columns, _AT_ONCE.get(heads, 1))
 
     @intrinsic
     def weigh(typing, p, p_at, p_step, v, v_at, step, count, o, o_at):
@@ -189,21 +198,27 @@ def weighted_values(heads: int, columns: int) -> Any:
                     place = builder.add(builder.add(o_at_, apart), b.constant(c * LANES))
                     places.append(b.pointer(o, o_, place))
 
-            def body(token, sums):
+            def body(strip, token, sums):
                 start = builder.mul(token, step_)
                 found = list(sums)
-                for c in range(columns):
-                    place = builder.gep(values, [builder.add(start, b.constant(c * LANES))])
-                    value = b.load_either(place, narrow, 2 if narrow else 4)
+                for c in range(at_once):
+                    place = builder.add(start, b.constant((strip + c) * LANES))
+                    value = b.load_either(builder.gep(values, [place]), narrow, 2 if narrow else 4)
                     for head, numbers in enumerate(weights):
                         weight = b.spread(builder.load(builder.gep(numbers, [token])))
-                        which = head * columns + c
+                        which = head * at_once + c
                         found[which] = b.fma(weight, value, sums[which])
                 return found
 
-            sums = b.loop(count_, [b.load(place) for place in places], body)
-            for total, place in zip(sums, places, strict=True):
-                b.store(total, place)
+            for strip in range(0, columns, at_once):
+                mine = [
+                    place
+                    for head in range(0, heads * columns, columns)
+                    for place in places[head + strip : head + strip + at_once]
+                ]
+                sums = b.loop(count_, [b.load(place) for place in mine], partial(body, strip))
+                for total, place in zip(sums, mine, strict=True):
+                    b.store(total, place)
             return context.get_dummy_value()
 
         return signature, code
