@@ -8,7 +8,8 @@ from numba import njit
 
 from inference.engine.kernels.lanes import LANES
 from inference.engine.kernels.reductions import gate
-from inference.engine.kernels.vectors import PANEL, ROWS, tile
+from inference.engine.kernels.tile import tile
+from inference.engine.kernels.vectors import PANEL, ROWS
 
 _set_1, _set_2, _set_3 = tile(1, adds=False), tile(2, adds=False), tile(3, adds=False)
 _set_4, _set_5, _set_6 = tile(4, adds=False), tile(5, adds=False), tile(6, adds=False)
@@ -99,7 +100,7 @@ def multiply_gated(
 def _set_tile(
     rows: int, x: Matrix, row: int, w: Packed, w_at: int, ahead: int, y: Any, y_at: int, y_step: int
 ) -> None:
-    """Write y = x · w for one to six rows and one panel; see `vectors.tile`."""
+    """Write y = x · w for one to six rows and one panel; see `tile`."""
     at = row * x.step
     if rows == 6:
         _set_6(x.numbers, at, x.step, w.weights, w_at, y, y_at, y_step, w.depth, ahead)

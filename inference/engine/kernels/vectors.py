@@ -21,94 +21,13 @@ from inference.engine.kernels.unit import has_wide_registers
 PANEL: Final = 4 * LANES
 # Rows of one tile at most.
 ROWS: Final = 6
-# Vectors of a panel whose sums are in registers at a time, by rows: all where registers are wide,
+# Vectors whose sums are in registers at a time, by rows or heads: all where registers are wide,
 # elsewhere so many that eight registers add in turn, as the unit takes four cycles for each of two.
-_AT_ONCE: Final = {1: 4, 2: 2, 3: 2}
+AT_ONCE: Final = {1: 4, 2: 2, 3: 2}
 # Partial sums of a score, see `scores_of_block`.
 _PARTS: Final = 4
 
 _NOTHING: Final = spread_constant(0)
-
-
-def tile(rows: int, *, adds: bool) -> Any:
-    """Return the kernel of `rows` rows by a panel of 64 columns: y = x · w, or y += x · w.
-
-    tile(x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead): `w` (float32, or uint16 that has
-    bfloat16) is a panel of `depth` times 64 weights in a row; rows are `x_step` and `y_step`
-    numbers apart. Each sum runs over the depth in order, by one fused multiply-add after another.
-
-    Where `x` is bfloat16 too (uint16), the processor's unit for it takes two inputs at a time, at
-    twice the rate: the panel lies as (depth / 2, 64, 2), `depth` and steps are even.
-
-    Meanwhile half as much as one panel is fetched from `ahead` on in `w`, so that memory works
-    while the unit does.
-    """
-    columns = PANEL // LANES if has_wide_registers() else _AT_ONCE.get(rows, 1)
-    strips = PANEL // LANES // columns
-
-    @intrinsic
-    def product(typing, x, x_at, x_step, w, w_at, y, y_at, y_step, depth, ahead):
-        at = types.intp
-        signature = types.void(x, at, at, w, at, y, at, at, at, at)
-
-        def code(context, builder, _, arguments):
-            x_, x_at_, x_step_, w_, w_at_, y_, y_at_, y_step_, depth_, ahead_ = arguments
-            b = Lanes(context, builder)
-            narrow, paired = w.dtype == types.uint16, x.dtype == types.uint16
-            taken = 2 if paired else 1
-            panel, later = b.pointer(w, w_, w_at_), b.pointer(w, w_, ahead_)
-            steps = builder.sdiv(depth_, b.constant(taken))
-            xs = [b.pointer(x, x_, b.place(x_at_, row, x_step_)) for row in range(rows)]
-            # Half of a panel, shared between all steps of all strips.
-            fetched = taken * PANEL // 2 // strips
-
-            def body(first, soon, k, sums):
-                place = builder.gep(soon, [builder.mul(k, b.constant(fetched))])
-                b.prefetch(place, max(1, fetched * (2 if narrow else 4) // 64))
-                weights = [
-                    b.load_pairs(place) if paired else b.load_weights(place, narrow)
-                    for place in _places(b, panel, k, taken, first, columns)
-                ]
-                found, add = [], b.dot if paired else b.fma
-                for row in range(rows):
-                    place = builder.gep(xs[row], [builder.mul(k, b.constant(taken))])
-                    number = b.spread_pair(place) if paired else b.spread(builder.load(place))
-                    mine = sums[row * columns : (row + 1) * columns]
-                    found += [add(number, w, s) for w, s in zip(weights, mine, strict=True)]
-                return found
-
-            for strip in range(strips):
-                first = strip * columns
-                soon = builder.gep(later, [builder.mul(steps, b.constant(strip * fetched))])
-                sums = b.loop(steps, [_NOTHING] * (rows * columns), partial(body, first, soon))
-                for row in range(rows):
-                    place = builder.add(b.place(y_at_, row, y_step_), b.constant(first * LANES))
-                    mine = sums[row * columns : (row + 1) * columns]
-                    _leave(b, mine, b.pointer(y, y_, place), adds)
-            return context.get_dummy_value()
-
-        return signature, code
-
-    return product
-
-
-def _leave(b, sums, start, adds):
-    """Write vectors to `start` and behind it, or add them to what is there."""
-    for number, value in enumerate(sums):
-        place = b.ir.gep(start, [b.constant(number * LANES)])
-        b.store(b.ir.fadd(b.load(place), value) if adds else value, place)
-
-
-def _places(b, panel, k, taken, first, columns):
-    """Return where `columns` vectors of a panel's `k`-th row lie, from the `first` on.
-
-    `taken` inputs make a row.
-    """
-    row = b.ir.mul(k, b.constant(taken * PANEL))
-    return [
-        b.ir.gep(panel, [b.ir.add(row, b.constant(taken * column * LANES))])
-        for column in range(first, first + columns)
-    ]
 
 
 def scores_of_block(heads: int) -> Any:
@@ -123,7 +42,7 @@ def scores_of_block(heads: int) -> Any:
     Meanwhile the values at the same place of `v` are fetched, and the keys at `next_at`: blocks lie
     anywhere, so that the processor does not foresee which comes next.
     """
-    at_once = _PARTS if has_wide_registers() else _AT_ONCE.get(heads, 1)
+    at_once = _PARTS if has_wide_registers() else AT_ONCE.get(heads, 1)
 
     @intrinsic
     def scores(typing, q, k, k_at, width, scale, s, s_at, s_step, v, next_at):
@@ -179,7 +98,7 @@ def weighted_values(heads: int, columns: int) -> Any:
     o[0:16·columns] += Σ p[t] · v[t], token by token in order; the values of a token lie `step`
     numbers after those of the one before. Weights and outputs of heads lie `p_step` apart.
     """
-    at_once = columns if has_wide_registers() else min(columns, _AT_ONCE.get(heads, 1))
+    at_once = columns if has_wide_registers() else min(columns, AT_ONCE.get(heads, 1))
 
     @intrinsic
     def weigh(typing, p, p_at, p_step, v, v_at, step, count, o, o_at):
