@@ -87,9 +87,9 @@ def _frame(bottom: float) -> list[str]:
     beyond = f'x="{bound}" y="{_TOP - 6}" width="{end - bound:g}" height="{bottom - _TOP + 6:g}"'
     parts = [f'<rect class="beyond" {beyond}/>']
     for place, (kind, meaning) in enumerate((("honest", "an honest call"), ("lie", "a lie"))):
-        left = _LEFT + 6 + 120 * place
-        parts.append(f'<circle class="{kind}" cx="{left}" cy="14" r="{_RADIUS + 1:g}"/>')
-        parts.append(_text(left + 10, 18, meaning, "start"))
+        key = _LEFT + 6 + 120 * place
+        parts.append(f'<circle class="{kind}" cx="{key}" cy="14" r="{_RADIUS + 1:g}"/>')
+        parts.append(_text(key + 10, 18, meaning, "start"))
     for exponent in range(-2, 3):
         x = _x(10.0**exponent)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP - 6}" y2="{bottom:g}"/>')

@@ -62,7 +62,7 @@ def test_a_claim_that_waits_is_not_sent_again_and_is_noted_once_after_a_restart(
     with pytest.raises(SettlementError, match="waits to be mined"):
         stall.settlement.tick()
     assert stall.entries() == []
-    stall.restart()
+    stall.restart(wait_s=30.0)
     stall.settlement.recover()
     assert len(stall.shop.sent.line(stall.settlement.signer.address)) == 1
     stall.devnet.mine()
@@ -79,10 +79,9 @@ def test_a_claim_that_the_endpoint_lost_is_offered_again_after_a_restart(stall: 
     with pytest.raises(TransactionUnknownError) as caught:
         stall.settlement.tick()
     stall.devnet.chain.rpc("anvil_dropTransaction", f"0x{caught.value.tx_hash.hex()}")
-    stall.restart()
+    stall.restart(wait_s=30.0)
     stall.settlement.recover()
     stall.devnet.mine()
-    # Not before: Anvil that mines by itself and on command at once can leave the next one lying.
     stall.devnet.chain.rpc("evm_setAutomine", True)
     stall.settlement.tick()
     [claim] = stall.notes("claim")
