@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -60,26 +60,14 @@ class CatalogEntry:
         return self.price
 
 
-@dataclass(frozen=True)
+@dataclass
 class Standing:
     """How an entry stands. Times are in unix seconds; `paid_at` is 0 before the first charge.
 
     `stopped` says why it is not sold, or is empty; `tampered` that its resident weights changed;
-    `retired` that it left the catalog and waits for its calls in flight, which are `leases`.
+    `retired` that it left the catalog and waits for its calls in flight, which are `leases`. The
+    catalog's own changes several times in each call; who asks is given a copy.
     """
-
-    loaded_at: float
-    paid_at: float = 0.0
-    leases: int = 0
-    stopped: str = ""
-    tampered: bool = False
-    retired: bool = False
-    block: Block | None = None
-
-
-@dataclass
-class _Place:
-    """The same, as it changes; several times in each call."""
 
     loaded_at: float
     paid_at: float = 0.0
@@ -126,7 +114,7 @@ class Catalog:
         self._on_free = on_free
         self._entries: dict[str, CatalogEntry] = {}
         # Of every entry in memory, those that were retired and not freed yet included.
-        self._standing: dict[CatalogEntry, _Place] = {}
+        self._standing: dict[CatalogEntry, Standing] = {}
         self._lock = Lock()
 
     def add(self, entry: CatalogEntry) -> CatalogEntry | None:
@@ -134,7 +122,7 @@ class Catalog:
         with self._lock:
             before = self._entries.get(entry.name)
             self._entries[entry.name] = entry
-            self._standing[entry] = _Place(loaded_at=time.time())
+            self._standing[entry] = Standing(loaded_at=time.time())
         if before is not None:
             self._retire([before])
         return before
@@ -245,7 +233,7 @@ class Catalog:
 
     def standing(self, entry: CatalogEntry) -> Standing:
         """Return how an entry stands; one that was freed is retired and has no calls."""
-        return Standing(**vars(self._place(entry)))
+        return replace(self._place(entry))
 
     def held(self) -> tuple[CatalogEntry, ...]:
         """Return everything in memory: what is on sale, what was stopped, what is retired."""
@@ -287,10 +275,10 @@ class Catalog:
             return self._entries.get(which)
         return which if which in self._standing else None
 
-    def _place(self, entry: CatalogEntry) -> _Place:
+    def _place(self, entry: CatalogEntry) -> Standing:
         """Return how an entry stands; one look at a dict, for which no lock is needed."""
         place = self._standing.get(entry)
-        return _Place(loaded_at=0.0, retired=True) if place is None else place
+        return Standing(loaded_at=0.0, retired=True) if place is None else place
 
     def _retire(self, entries: Iterable[CatalogEntry]) -> None:
         """Bar what left the catalog, and free what nobody uses."""
