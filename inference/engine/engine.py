@@ -222,8 +222,7 @@ class TextEngine:
         deliver(span.sequence for span in step.spans)
 
     def _collect(self, step: Step) -> None:
-        """Free what ended, and count."""
-        self._scheduler.drop_finished()
+        """Count, and free what ended: who sees that nothing runs sees all of it counted."""
         self._steps += bool(step.spans)
         self._batch_tokens += sum(span.count for span in step.spans)
         for sequence in (*step.left, *(span.sequence for span in step.spans)):
@@ -232,6 +231,7 @@ class TextEngine:
                 self._failed += sequence.failed
                 self._input_tokens += len(sequence.request.prompt_ids)
                 self._output_tokens += sequence.made
+        self._scheduler.drop_finished()
 
     def _wake(self) -> None:
         with self._lock:
