@@ -32,6 +32,7 @@ from inference.payments.authorizations import AuthorizationBook
 from inference.payments.ledger import ChannelLedger
 from inference.succession import Succession
 from registry.errors import ConfigError
+from tests.inference.killed_program import told_until_killed
 from tests.inference.payments.payer import NOW, Payer
 
 PAYER = Payer()
@@ -373,17 +374,7 @@ for i in range(100_000):
     database.write_now(lambda tx: tx.exec_driver_sql("INSERT INTO t VALUES (?)", (i,)))
     print(i, flush=True)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        told = -1
-        for line in process.stdout:
-            told = int(line)
-            if told >= 40:
-                process.send_signal(signal.SIGKILL)
-                break
-        told = max([told, *(int(line) for line in process.stdout.read().split()[:-1])])
+    told = max(told_until_killed(program, 41))
     with open_database(tmp_path) as database:
         assert told < count(database)
 

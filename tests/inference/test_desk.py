@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from inference.database import Database, DatabaseError, DatabaseFullError
 from inference.errors import NodeError
+from tests.inference.killed_program import told_until_killed
 
 TABLE = "CREATE TABLE t (x TEXT UNIQUE)"
 
@@ -289,17 +287,7 @@ async def all_():
     await asyncio.gather(*(worker(n) for n in range(8)))
 asyncio.run(all_())
 """
-    told: set[int] = set()
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told.add(int(line))
-            if len(told) >= 200:
-                process.send_signal(signal.SIGKILL)
-                break
-        told |= {int(line) for line in process.stdout.read().split()[:-1]}
+    told = told_until_killed(program, 200)
     with opened(tmp_path) as database:
         rows = database.read(lambda tx: tx.exec_driver_sql("SELECT x FROM t").all())
     assert told <= {int(row[0]) for row in rows}

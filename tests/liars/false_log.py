@@ -17,6 +17,18 @@ from tests.liars.honest import Honest
 from tests.liars.wire import WireAnswer
 
 
+class FalseHead(Honest):
+    """Shows the head that `head` makes of the signed one, and nothing else that is false."""
+
+    def head(self, honest: str, actor: Actor) -> str:
+        return honest
+
+    def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
+        if answer.path != "/v1/log/checkpoint":
+            return answer
+        return replace(answer, body=self.head(answer.body.decode(), actor).encode())
+
+
 class FalseLog(Honest):
     """Honest until `is_told`; then `tell` makes what everybody is shown of the log."""
 

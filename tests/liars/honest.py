@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import fields, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.facts import EngineFacts, EngineStats
@@ -81,29 +81,30 @@ class Engine:
         self.honest.close()
 
 
-class Voice(Statements):
-    """Signs what `say` makes of the facts of a call."""
-
-    @classmethod
-    def of(cls, honest: Statements) -> Statements:
-        return cls(honest.signer, honest.domain)
-
-    def about(self, *args: Any, **more: Any) -> Statement:
-        honest = super().about(*args, **more)
-        return replace(honest, **self._told(honest))
-
-    def _told(self, honest: Statement) -> dict[str, Any]:
-        signed = self.sign(self.say(honest.receipt.receipt), honest.receipt)
-        return {
-            "receipt": signed,
-            "extensions": {**honest.extensions, "weightproof": signed.bundle_text()},
-        }
+class Teller(Honest):
+    """Honest but for its receipts: it signs what `say` makes of the facts of each call."""
 
     def say(self, honest: Receipt) -> Receipt:
         return honest
 
-    def sign(self, receipt: Receipt, honest: SignedReceipt) -> SignedReceipt:
-        return signed_again(self.signer, self.domain, receipt, honest)
+    def statements(self, honest: Statements) -> Statements:
+        return _Told(honest.signer, honest.domain, self.say)
+
+
+@dataclass(frozen=True)
+class _Told(Statements):
+    say: Callable[[Receipt], Receipt]
+
+    def about(self, *args: Any, **more: Any) -> Statement:
+        honest = super().about(*args, **more)
+        said, before = self.say(honest.receipt.receipt), honest.receipt
+        return telling(honest, signed_again(self.signer, self.domain, said, before))
+
+
+def telling(honest: Statement, receipt: SignedReceipt) -> Statement:
+    """Return what is told of a call with another receipt in the place of the honest one."""
+    extensions = {**honest.extensions, "weightproof": receipt.bundle_text()}
+    return replace(honest, receipt=receipt, extensions=extensions)
 
 
 def signed_again(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.liars.finding import Found, refused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-class Mouth(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         payment, price = honest.payment, honest.payment.price
         dearer = replace(
@@ -26,11 +25,6 @@ class Mouth(Voice):
         )
         doubled = {name: 2 * getattr(payment, name) for name in ("quote", "charged", "cumulative")}
         return replace(honest, payment=replace(payment, price=dearer, **doubled))
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Mouth.of(honest)
 
 
 def catch(stage: Stage) -> Found:

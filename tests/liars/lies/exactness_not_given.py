@@ -9,21 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-class Mouth(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         engine = honest.runtime.engine.removesuffix(" exact")
         return replace(honest, runtime=replace(honest.runtime, engine=engine))
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Mouth.of(honest)
 
 
 def catch(stage: Stage) -> Found:

@@ -6,24 +6,27 @@ Evidence: the answer.
 
 from __future__ import annotations
 
-from inference.receipt_format import Receipt
+from typing import Any
+
 from inference.receipts import SignedReceipt, signing_digest
-from inference.statements import Statements
+from inference.statements import Statement, Statements
 from tests.inference.receipt_samples import STRANGER
 from tests.liars.finding import Found, refused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Honest, telling
 from tests.liars.stage import Stage
 
 
-class Forger(Voice):
-    def sign(self, receipt: Receipt, honest: SignedReceipt) -> SignedReceipt:
-        signature = STRANGER.sign_digest(signing_digest(receipt, self.domain))
-        return SignedReceipt(receipt, signature, honest.salts)
+class Forger(Statements):
+    def about(self, *args: Any, **more: Any) -> Statement:
+        honest = super().about(*args, **more)
+        before = honest.receipt
+        signature = STRANGER.sign_digest(signing_digest(before.receipt, self.domain))
+        return telling(honest, SignedReceipt(before.receipt, signature, before.salts))
 
 
 class Liar(Honest):
     def statements(self, honest: Statements) -> Statements:
-        return Forger.of(honest)
+        return Forger(honest.signer, honest.domain)
 
 
 def catch(stage: Stage) -> Found:

@@ -11,19 +11,16 @@ from dataclasses import replace
 from inference.audit.checkpoint import parse
 from inference.audit.note_key import note_key
 from tests.liars.actor import Actor
+from tests.liars.false_log import FalseHead
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest
 from tests.liars.stage import Stage
-from tests.liars.wire import WireAnswer
 
 
-class Liar(Honest):
-    def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
-        if answer.path != "/v1/log/checkpoint":
-            return answer
-        head, lines = parse(answer.body.decode())
+class Liar(FalseHead):
+    def head(self, honest: str, actor: Actor) -> str:
+        head, lines = parse(honest)
         other = note_key(actor.node.signer, head.origin).line(replace(head, root=bytes(32)).text())
-        return replace(answer, body="\n".join([head.text(), lines[0], other, ""]).encode())
+        return "\n".join([head.text(), lines[0], other, ""])
 
 
 def catch(stage: Stage) -> Found:

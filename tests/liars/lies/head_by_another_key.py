@@ -6,24 +6,18 @@ Evidence: the answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from inference.audit.checkpoint import checkpoint_domain, parse, sign
 from tests.inference.receipt_samples import STRANGER
 from tests.liars.actor import Actor
+from tests.liars.false_log import FalseHead
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest
 from tests.liars.stage import Stage
-from tests.liars.wire import WireAnswer
 
 
-class Liar(Honest):
-    def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
-        if answer.path != "/v1/log/checkpoint":
-            return answer
+class Liar(FalseHead):
+    def head(self, honest: str, actor: Actor) -> str:
         domain = checkpoint_domain(actor.target.chain_id, actor.target.anchor)
-        forged = sign(parse(answer.body.decode())[0], STRANGER, domain)
-        return replace(answer, body=forged.note.encode())
+        return sign(parse(honest)[0], STRANGER, domain).note
 
 
 def catch(stage: Stage) -> Found:

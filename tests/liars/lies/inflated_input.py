@@ -10,11 +10,11 @@ from inference.catalog import CatalogEntry
 from inference.statements import Statements
 from inference.work import Work
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Honest
 from tests.liars.stage import Stage
 
 
-class Counter(Voice):
+class Counter(Statements):
     def check(self, entry: CatalogEntry, work: Work) -> None:
         # Before the quote is made: offer and charge follow from the false count.
         work.input_tokens += 2
@@ -23,7 +23,7 @@ class Counter(Voice):
 
 class Liar(Honest):
     def statements(self, honest: Statements) -> Statements:
-        return Counter.of(honest)
+        return Counter(honest.signer, honest.domain)
 
 
 def catch(stage: Stage) -> Found:

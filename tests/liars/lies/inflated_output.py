@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.liars.actor import Actor, ask
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import EXACT_PRICE, Stage
 from tests.liars.wire import WireAnswer
 
@@ -21,18 +20,13 @@ TOKENS: Final = 2
 MORE: Final = TOKENS * EXACT_PRICE.output_per_million // 1_000_000
 
 
-class Counter(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         payment, tokens = honest.payment, honest.tokens
         more = replace(
             payment, charged=payment.charged + MORE, cumulative=payment.cumulative + MORE
         )
         return replace(honest, tokens=replace(tokens, output=tokens.output + TOKENS), payment=more)
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Counter.of(honest)
 
     def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
         if not answer.path.startswith("/v1/channels/"):

@@ -9,21 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.inference.receipt_samples import STRANGER
 from tests.liars.finding import Found, refused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-class Mouth(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         return replace(honest, payment=replace(honest.payment, payer=STRANGER.address))
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Mouth.of(honest)
 
 
 def catch(stage: Stage) -> Found:

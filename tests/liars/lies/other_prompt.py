@@ -10,21 +10,15 @@ from dataclasses import replace
 
 from inference.receipt_format import Receipt
 from inference.receipts import token_digest
-from inference.statements import Statements
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-class Mouth(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         other = replace(honest.tokens, input_digest=token_digest([1] * honest.tokens.input))
         return replace(honest, tokens=other)
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Mouth.of(honest)
 
 
 def catch(stage: Stage) -> Found:

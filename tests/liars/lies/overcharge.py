@@ -9,22 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.liars.finding import Found, refused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-class Mouth(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         payment = honest.payment
         more = replace(payment, charged=payment.charged + 1, cumulative=payment.cumulative + 1)
         return replace(honest, payment=more)
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Mouth.of(honest)
 
 
 def catch(stage: Stage) -> Found:

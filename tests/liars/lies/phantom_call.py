@@ -6,29 +6,22 @@ Evidence: two signed receipts, and the payer's word.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inference.receipt_format import Receipt
-from inference.statements import Statements
 from tests.liars.actor import calling
 from tests.liars.finding import Found, refused
-from tests.liars.honest import Honest, Voice
+from tests.liars.honest import Teller
 from tests.liars.stage import Stage
 
 
-@dataclass(frozen=True)
-class Padder(Voice):
+class Liar(Teller):
     def say(self, honest: Receipt) -> Receipt:
         payment = honest.payment
         if payment.cumulative == payment.charged:
             return honest
         more = replace(payment, cumulative=payment.cumulative + payment.charged)
         return replace(honest, payment=more)
-
-
-class Liar(Honest):
-    def statements(self, honest: Statements) -> Statements:
-        return Padder.of(honest)
 
 
 def catch(stage: Stage) -> Found:

@@ -6,25 +6,20 @@ Evidence: the answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from inference.audit.checkpoint import parse
 from inference.audit.note import NoteKey
 from registry.signing.ed25519 import Ed25519Key
 from tests.liars.actor import Actor
+from tests.liars.false_log import FalseHead
 from tests.liars.finding import Found, accused
-from tests.liars.honest import Honest
 from tests.liars.stage import Stage
-from tests.liars.wire import WireAnswer
 
 
-class Liar(Honest):
-    def wire(self, answer: WireAnswer, actor: Actor) -> WireAnswer:
-        if answer.path != "/v1/log/checkpoint":
-            return answer
-        head, lines = parse(answer.body.decode())
+class Liar(FalseHead):
+    def head(self, honest: str, actor: Actor) -> str:
+        head, lines = parse(honest)
         forged = NoteKey(head.origin, Ed25519Key(b"\x07" * 32)).line(head.text())
-        return replace(answer, body="\n".join([head.text(), lines[0], forged, ""]).encode())
+        return "\n".join([head.text(), lines[0], forged, ""])
 
 
 def catch(stage: Stage) -> Found:
