@@ -25,7 +25,8 @@ from inference.audit.chain_view import AuditTarget, ChannelState, OnchainView
 from inference.audit.checkpoint import Checkpoint, SignedCheckpoint, sign
 from inference.audit.document import ZERO_DIGEST
 from inference.audit.log import GENESIS, MAX_PAGE
-from inference.audit.reader import LogReader
+from inference.audit.note_key import bind
+from inference.audit.reader import KeyedLogIdentity, LogReader
 from inference.auditor import Questions, audit
 from inference.receipt_format import (
     BlockFacts,
@@ -136,7 +137,7 @@ class _World:
 
     def log(self, count: int, progress: Progress) -> _Log:
         """Sign so many receipts, one after another."""
-        made, prev = _Log(self.anchors), GENESIS
+        made, prev = _Log(self.anchors, self.target), GENESIS
         for seq in range(count):
             made.receipts.append(issue(_NODE, self.domain, self._facts(seq), seq=seq, prev=prev))
             made.entries.append(made.receipts[-1].entry().encode())
@@ -189,11 +190,11 @@ class _World:
 class _Log:
     """A log that lies in memory."""
 
-    def __init__(self, anchors: AnchorContract) -> None:
+    def __init__(self, anchors: AnchorContract, target: AuditTarget) -> None:
         self.receipts: list[SignedReceipt] = []
         self.entries: list[bytes] = []
         self.leaves: list[bytes] = []
-        self._anchors = anchors
+        self._anchors, self._target = anchors, target
 
     def signed(self, size: int) -> SignedCheckpoint:
         """Return the node's checkpoint of the first `size` entries."""
@@ -203,7 +204,18 @@ class _Log:
     def pages(self) -> dict[str, bytes]:
         """Return all that the auditor will ask for, by path and query."""
         size, nodes = len(self.entries), merkle.nodes_of(self.leaves)
-        pages = {"/v1/log/checkpoint": self.signed(size).note.encode()}
+        target, (vkey, signature) = self._target, bind(_NODE, _ORIGIN, self._anchors.domain)
+        whose = KeyedLogIdentity(
+            _ORIGIN,
+            target.node,
+            target.chain_id,
+            target.anchor,
+            target.registry,
+            size,
+            vkey,
+            signature,
+        )
+        pages = {"/v1/log": whose.encode(), "/v1/log/checkpoint": self.signed(size).note.encode()}
         for start in range(0, size, MAX_PAGE):
             end = min(size, start + MAX_PAGE)
             page = {"start": start, "entries": [data.decode() for data in self.entries[start:end]]}
